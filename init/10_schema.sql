@@ -1,0 +1,112 @@
+-- The tables of the log.
+--
+-- Nothing on the hot path is ever updated or deleted: a publish inserts messages, an ack inserts a move.
+-- Dead row versions cannot be pruned while any session holds an old snapshot, so a counter row that is
+-- updated by every publish gets slower and slower beside one forgotten transaction; an insert does not.
+--
+-- There are no foreign keys on the hot tables: each check would lock and write the topic's row. The functions
+-- check existence under the topic's lock, pg_advisory_xact_lock(42, topic_id), which is held to commit.
+--
+-- Our errors (SQLSTATE, raised with a message for people and a JSON object in DETAIL for programs):
+--   QL001 topic_not_found      QL004 offset_out_of_range   QL007 invalid_name
+--   QL002 subscriber_not_found QL005 stale_epoch           QL008 invalid_message
+--   QL003 topic_exists         QL006 sequence_conflict     QL009 invalid_request
+
+create schema if not exists queue;
+
+create table if not exists queue.topic (
+    topic_id    integer generated always as identity primary key,
+    name        text collate "C" not null unique,
+    description text,
+    created_at  timestamptz not null default clock_timestamp(),
+    floor       bigint not null default 1
+);
+
+create table if not exists queue.message (
+    topic_id     integer not null,
+    "offset"     bigint not null,
+    published_at timestamptz not null,
+    key          text,
+    headers      json,
+    payload      json not null,
+    primary key (topic_id, "offset")
+);
+
+create table if not exists queue.subscriber (
+    subscriber_id bigint generated always as identity primary key,
+    topic_id      integer not null,
+    name          text collate "C" not null,
+    created_at    timestamptz not null default clock_timestamp(),
+    unique (topic_id, name)
+);
+
+create table if not exists queue.position (
+    subscriber_id bigint not null,
+    move          bigint not null,
+    "offset"      bigint not null,
+    epoch         bigint not null,
+    moved_at      timestamptz not null default clock_timestamp(),
+    cause         text not null check (cause in ('start', 'ack', 'seek', 'reset')),
+    primary key (subscriber_id, move)
+);
+
+create table if not exists queue.publication (
+    topic_id     integer not null,
+    producer     text not null,
+    sequence     bigint not null,
+    first_offset bigint not null,
+    last_offset  bigint not null,
+    published_at timestamptz not null,
+    primary key (topic_id, producer, sequence)
+);
+
+create table if not exists queue.installation (
+    digest       text not null,
+    installed_at timestamptz not null default clock_timestamp()
+);
+
+comment on schema queue is 'A multi-subscriber queue: every topic is a log, every subscriber has a position in it.';
+
+comment on table queue.topic is 'One row a topic; written when a topic is made or changed, never by a publish.';
+comment on column queue.topic.topic_id is 'The topic''s number inside the database; never reused.';
+comment on column queue.topic.name is 'The topic''s name: 1 to 200 of A-Z a-z 0-9 . _ -';
+comment on column queue.topic.description is 'What the topic is for, in its maker''s words.';
+comment on column queue.topic.created_at is 'When the topic was made.';
+comment on column queue.topic.floor is 'The first offset still kept.';
+
+comment on table queue.message is 'The log: one row a message, append-only.';
+comment on column queue.message.topic_id is 'The topic.';
+comment on column queue.message."offset" is 'The message''s place in its topic: 1, 2, 3 … dense, in commit order.';
+comment on column queue.message.published_at is 'Taken after the topic''s lock, so it never falls from one offset to the next.';
+comment on column queue.message.key is 'The key that the publisher gave, if any.';
+comment on column queue.message.headers is 'The headers that the publisher gave, if any: a JSON object.';
+comment on column queue.message.payload is 'The message itself, as the JSON text that was published.';
+
+comment on table queue.subscriber is 'One row a subscriber: a named, durable reader of one topic.';
+comment on column queue.subscriber.subscriber_id is 'The subscriber''s number inside the database; never reused.';
+comment on column queue.subscriber.topic_id is 'The topic that it reads.';
+comment on column queue.subscriber.name is 'The subscriber''s name, unique in its topic.';
+comment on column queue.subscriber.created_at is 'When it subscribed.';
+
+comment on table queue.position is
+    'Every move of every subscriber. The newest row is the position; the older ones are its history.';
+comment on column queue.position.subscriber_id is 'The subscriber.';
+comment on column queue.position.move is '1, 2, 3 … The primary key makes a move a compare-and-set: one writer wins.';
+comment on column queue.position."offset" is 'The last offset that the subscriber is done with.';
+comment on column queue.position.epoch is 'Raised by one at every reset and seek; an ack of an older epoch is refused.';
+comment on column queue.position.moved_at is 'When it moved.';
+comment on column queue.position.cause is 'start, ack, seek or reset.';
+
+comment on table queue.publication is
+    'One row a numbered publish, so that its retry finds the first one''s offsets instead of storing it again.';
+comment on column queue.publication.topic_id is 'The topic.';
+comment on column queue.publication.producer is 'Who numbered the publish.';
+comment on column queue.publication.sequence is 'The number.';
+comment on column queue.publication.first_offset is 'The first offset that the publish was given.';
+comment on column queue.publication.last_offset is 'The last offset that the publish was given.';
+comment on column queue.publication.published_at is 'When it was published; old rows are trimmed by queue.tidy.';
+
+comment on table queue.installation is
+    'Which files of init/ were applied by a server, so that it leaves alone what was deployed since.';
+comment on column queue.installation.digest is 'SHA-256 over the names and contents of the files.';
+comment on column queue.installation.installed_at is 'When they were applied.';

@@ -1,0 +1,141 @@
+-- Topics: create, look at, delete; and the helpers that every later file uses.
+
+-- queue.missing: raises that a topic, or a subscriber of it, does not exist.
+--   p_topic       the topic's name as the caller gave it
+--   p_subscriber  the subscriber's name, or null when it was the topic that was looked for
+-- Returns never. Raises QL001 topic_not_found, QL002 subscriber_not_found. Locks nothing.
+create or replace function queue.missing(p_topic text, p_subscriber text default null)
+returns void
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if p_subscriber is null or not exists (select from queue.topic t where t.name = p_topic) then
+        raise exception using errcode = 'QL001', message = format('topic %L does not exist', p_topic);
+    end if;
+    raise exception using errcode = 'QL002',
+        message = format('topic %L has no subscriber %L', p_topic, p_subscriber);
+end
+$$;
+
+-- queue.check_name: refuses a name that is not 1 to 200 of A-Z a-z 0-9 . _ - or that is . or ..
+--   p_what  what is named, for the message
+--   p_name  the name
+-- Raises QL007 invalid_name. Locks nothing.
+create or replace function queue.check_name(p_what text, p_name text)
+returns void
+language plpgsql immutable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if p_name is null or p_name !~ '^[A-Za-z0-9._-]{1,200}$' or p_name in ('.', '..') then
+        raise exception using errcode = 'QL007',
+            message = format('%L cannot be the name of a %s: it takes 1 to 200 of A-Z a-z 0-9 . _ - and is not . or ..',
+                             left(p_name, 60), p_what);
+    end if;
+end
+$$;
+
+-- queue.lock_topic: takes the topic's lock, which is held until the transaction ends.
+--   p_topic  the topic's name
+-- Returns the topic's number. Raises QL001 topic_not_found, also when it was deleted while we waited.
+create or replace function queue.lock_topic(p_topic text)
+returns integer
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_topic_id integer;
+begin
+    select t.topic_id into v_topic_id from queue.topic t where t.name = p_topic;
+    perform pg_advisory_xact_lock(42, v_topic_id);
+    if not exists (select from queue.topic t where t.topic_id = v_topic_id) then
+        perform queue.missing(p_topic);
+    end if;
+    return v_topic_id;
+end
+$$;
+
+-- queue.get_topic: one topic.
+--   p_topic  the topic's name
+-- Returns its row of queue.topics. Raises QL001 topic_not_found. Locks nothing.
+create or replace function queue.get_topic(p_topic text)
+returns queue.topics
+language plpgsql stable security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_topic queue.topics;
+begin
+    select * into v_topic from queue.topics t where t.topic = p_topic;
+    if not found then
+        perform queue.missing(p_topic);
+    end if;
+    return v_topic;
+end
+$$;
+
+-- queue.list_topics: topics in the order of their names, a page at a time.
+--   p_after  the last name of the page before; null for the first page
+--   p_limit  how many at the most
+-- Returns rows of queue.topics. Locks nothing.
+create or replace function queue.list_topics(p_after text default null, p_limit integer default 100)
+returns setof queue.topics
+language sql stable security definer
+set search_path = pg_catalog, pg_temp
+as $$
+    select * from queue.topics t
+    where t.topic > coalesce(p_after, '')
+    order by t.topic
+    limit p_limit
+$$;
+
+-- queue.create_topic: makes a topic.
+--   p_topic        its name
+--   p_description  what it is for; may be null
+-- Returns its row of queue.topics. Raises QL003 topic_exists, QL007 invalid_name.
+create or replace function queue.create_topic(p_topic text, p_description text default null)
+returns queue.topics
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform queue.check_name('topic', p_topic);
+    insert into queue.topic (name, description) values (p_topic, p_description) on conflict do nothing;
+    if not found then
+        raise exception using errcode = 'QL003', message = format('topic %L exists already', p_topic);
+    end if;
+    return queue.get_topic(p_topic);
+end
+$$;
+
+-- queue.delete_topic: removes a topic with its messages and subscribers.
+--   p_topic  the topic's name
+-- Raises QL001 topic_not_found. Takes the topic's lock: publishes to it wait, then find no topic.
+-- What a very large topic leaves behind is out of reach at once and is removed by queue.tidy.
+create or replace function queue.delete_topic(p_topic text)
+returns void
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_topic_id integer := queue.lock_topic(p_topic);
+begin
+    delete from queue.topic t where t.topic_id = v_topic_id;
+    delete from queue.position p using queue.subscriber s
+    where s.topic_id = v_topic_id and p.subscriber_id = s.subscriber_id;
+    delete from queue.subscriber s where s.topic_id = v_topic_id;
+    delete from queue.publication p where p.topic_id = v_topic_id;
+    delete from queue.message m
+    where m.topic_id = v_topic_id
+      and m."offset" < 100000 + (select min(f."offset") from queue.message f where f.topic_id = v_topic_id);
+end
+$$;
+
+comment on function queue.missing is 'Raises that a topic, or a subscriber of it, does not exist.';
+comment on function queue.check_name is 'Refuses a name that a topic or subscriber cannot have.';
+comment on function queue.lock_topic is 'Takes the topic''s lock until the transaction ends; returns its number.';
+comment on function queue.get_topic is 'One topic.';
+comment on function queue.list_topics is 'Topics in the order of their names, a page at a time.';
+comment on function queue.create_topic is 'Makes a topic.';
+comment on function queue.delete_topic is 'Removes a topic with its messages and subscribers.';

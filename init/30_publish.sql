@@ -1,0 +1,187 @@
+-- Publish: the only way into the log.
+--
+-- The topic's lock is taken first and held to commit, so offsets are given out in commit order and a reader
+-- always sees a prefix of the log: nobody can be overtaken by a transaction that commits late. The next offset
+-- is one backward probe of the primary key under that lock, so a rollback leaves no hole and there is no
+-- counter to update.
+
+-- queue.check_escapes: refuses JSON text with \u0000 or half a surrogate pair.
+--   p_json  the text
+-- Postgres stores such text as json but then fails every reader that says payload->>'x'.
+-- Raises QL008 invalid_message. Locks nothing.
+create or replace function queue.check_escapes(p_json json)
+returns void
+language plpgsql immutable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform p_json -> ''; -- reads all of the text with its escapes; finds nothing
+exception when untranslatable_character or invalid_text_representation then
+    raise exception using errcode = 'QL008',
+        message = 'a message cannot hold \u0000 or half a surrogate pair: no reader could take it apart in SQL';
+end
+$$;
+
+-- queue.is_same_batch: whether the log holds these messages from an offset on.
+--   p_topic_id, p_first_offset, p_last_offset  where the first publish was stored
+--   p_payloads, p_keys, p_headers              as for queue.publish_batch
+-- Returns true when as many messages were stored and those still kept are the same. Locks nothing.
+create or replace function queue.is_same_batch(
+    p_topic_id integer, p_first_offset bigint, p_last_offset bigint, p_payloads json, p_keys text[], p_headers json)
+returns boolean
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select count(*) = p_last_offset - p_first_offset + 1
+       and coalesce(bool_and(m."offset" is null
+           or m.payload::text = b.payload::text
+          and m.key is not distinct from b.key
+          and m.headers::text is not distinct from nullif(b.headers::text, 'null')), false)
+    from rows from (json_array_elements(p_payloads), unnest(p_keys), json_array_elements(p_headers))
+         with ordinality as b(payload, key, headers, n)
+    left join queue.message m on m.topic_id = p_topic_id and m."offset" = p_first_offset + b.n - 1
+$$;
+
+-- queue.check_batch: refuses a batch whose parts do not fit together.
+--   p_payloads, p_keys, p_headers, p_producer, p_sequence  as for queue.publish_batch
+-- Raises QL008 invalid_message, QL009 invalid_request. Locks nothing.
+create or replace function queue.check_batch(
+    p_payloads json, p_keys text[], p_headers json, p_producer text, p_sequence bigint)
+returns void
+language plpgsql immutable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_count bigint;
+begin
+    if json_typeof(p_payloads) is distinct from 'array' or json_array_length(p_payloads) = 0 then
+        raise exception using errcode = 'QL008', message = 'payloads must be a JSON array of at least one payload';
+    end if;
+    v_count := json_array_length(p_payloads);
+    if p_keys is not null and cardinality(p_keys) <> v_count then
+        raise exception using errcode = 'QL008',
+            message = format('there are %s payloads and %s keys', v_count, cardinality(p_keys));
+    end if;
+    if p_headers is not null then
+        if json_typeof(p_headers) <> 'array' or json_array_length(p_headers) <> v_count then
+            raise exception using errcode = 'QL008',
+                message = format('headers must be a JSON array of %s, one for each payload', v_count);
+        end if;
+        if exists (select from json_array_elements(p_headers) h where json_typeof(h) not in ('object', 'null')) then
+            raise exception using errcode = 'QL008', message = 'the headers of a message are a JSON object or null';
+        end if;
+    end if;
+    if (p_producer is null) <> (p_sequence is null) or p_sequence < 0 or p_producer !~ '^.{1,200}$' then
+        raise exception using errcode = 'QL009',
+            message = 'a numbered publish has a producer of 1 to 200 characters and a sequence of 0 or more';
+    end if;
+end
+$$;
+
+-- queue.publish_batch: appends messages to a topic, all or none, with offsets one after the other.
+--   p_topic     the topic's name
+--   p_payloads  a JSON array, one element a message; its text is kept as it is
+--   p_keys      as many keys, null where there is none; null for no keys at all
+--   p_headers   a JSON array of as many objects or nulls; null for no headers at all
+--   p_producer, p_sequence  number the publish: the same numbers again store nothing and return the first
+--               one's offsets with duplicate = true, for as long as queue.tidy keeps them (a day)
+-- Returns first_offset, last_offset, duplicate.
+-- Raises QL001 topic_not_found, QL006 sequence_conflict (same numbers, other messages), QL008 invalid_message,
+--   QL009 invalid_request; 40001 when the caller's REPEATABLE READ snapshot is older than the topic's head: roll
+--   back and try again.
+-- Takes the topic's lock until the transaction ends, so publish last in a long transaction. Several topics in one
+-- transaction: in the order of their topic_id, or Postgres may have to resolve a deadlock (40P01, nothing done).
+create or replace function queue.publish_batch(
+    p_topic text, p_payloads json, p_keys text[] default null, p_headers json default null,
+    p_producer text default null, p_sequence bigint default null,
+    out first_offset bigint, out last_offset bigint, out duplicate boolean)
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_topic_id integer;
+    v_head     bigint;
+    v_count    bigint;
+    v_now      timestamptz;
+begin
+    if p_keys is not null or p_headers is not null or p_producer is not null or p_sequence is not null
+       or json_typeof(p_payloads) is distinct from 'array' then
+        perform queue.check_batch(p_payloads, p_keys, p_headers, p_producer, p_sequence);
+    end if;
+    if strpos(p_payloads::text, '\u') > 0 or strpos(p_headers::text, '\u') > 0 then
+        perform queue.check_escapes(p_payloads), queue.check_escapes(p_headers);
+    end if;
+
+    select t.topic_id into v_topic_id from queue.topic t where t.name = p_topic;
+    perform pg_advisory_xact_lock(42, v_topic_id);
+    -- the clock may be set back while we run; published_at must not fall
+    select coalesce(m."offset", t.floor - 1), greatest(clock_timestamp(), m.published_at)
+    into v_head, v_now
+    from queue.topic t
+    left join lateral (select l."offset", l.published_at from queue.message l
+                       where l.topic_id = t.topic_id order by l."offset" desc limit 1) m on true
+    where t.topic_id = v_topic_id;
+    if not found then
+        perform queue.missing(p_topic);
+    end if;
+
+    if p_producer is not null then
+        select p.first_offset, p.last_offset into first_offset, last_offset from queue.publication p
+        where p.topic_id = v_topic_id and p.producer = p_producer and p.sequence = p_sequence;
+        duplicate := found;
+        if duplicate then
+            if not queue.is_same_batch(v_topic_id, first_offset, last_offset, p_payloads, p_keys, p_headers) then
+                raise exception using errcode = 'QL006',
+                    message = format('producer %L has published other messages as number %s', p_producer, p_sequence);
+            end if;
+            return;
+        end if;
+    end if;
+
+    begin
+        insert into queue.message (topic_id, "offset", published_at, key, headers, payload)
+        select v_topic_id, v_head + b.n, v_now, b.key,
+               case when json_typeof(b.headers) = 'object' then b.headers end, b.payload
+        from rows from (json_array_elements(p_payloads), unnest(p_keys), json_array_elements(p_headers))
+             with ordinality as b(payload, key, headers, n);
+        get diagnostics v_count = row_count;
+    exception when unique_violation then
+        raise exception using errcode = '40001',
+            message = format('topic %L has moved on since this transaction took its snapshot: try again', p_topic);
+    end;
+    if v_count = 0 then
+        perform queue.check_batch(p_payloads, p_keys, p_headers, p_producer, p_sequence);
+    end if;
+    first_offset := v_head + 1;
+    last_offset := v_head + v_count;
+    duplicate := false;
+    if p_producer is not null then
+        insert into queue.publication (topic_id, producer, sequence, first_offset, last_offset, published_at)
+        values (v_topic_id, p_producer, p_sequence, publish_batch.first_offset, publish_batch.last_offset, v_now);
+    end if;
+end
+$$;
+
+-- queue.publish: appends one message to a topic.
+--   p_topic, p_producer, p_sequence  as for queue.publish_batch, which does the work
+--   p_payload  the message, any JSON
+--   p_key      its key, or null
+--   p_headers  its headers, a JSON object, or null
+-- Returns its offset. Raises and locks as queue.publish_batch.
+create or replace function queue.publish(
+    p_topic text, p_payload json, p_key text default null, p_headers json default null,
+    p_producer text default null, p_sequence bigint default null)
+returns bigint
+language sql
+as $$
+    select (queue.publish_batch(
+        p_topic, pg_catalog.json_build_array(p_payload), case when p_key is not null then array[p_key] end,
+        case when p_headers is not null then pg_catalog.json_build_array(p_headers) end,
+        p_producer, p_sequence)).first_offset
+$$;
+
+comment on function queue.check_escapes is 'Refuses JSON text with \u0000 or half a surrogate pair.';
+comment on function queue.is_same_batch is 'Whether the log holds these messages from an offset on.';
+comment on function queue.check_batch is 'Refuses a batch whose parts do not fit together.';
+comment on function queue.publish_batch is 'Appends messages to a topic, all or none, with offsets one after the other.';
+comment on function queue.publish is 'Appends one message to a topic; returns its offset.';

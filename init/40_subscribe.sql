@@ -1,0 +1,184 @@
+-- Subscribers: subscribe, look at, unsubscribe; and where a new or moved position may lie.
+
+-- queue.offset_at: the first offset that was published at or after a time.
+--   p_topic_id   the topic's number
+--   p_timestamp  the time
+-- Returns head + 1 when nothing was. A binary search: published_at never falls and offsets have no gaps.
+create or replace function queue.offset_at(p_topic_id integer, p_timestamp timestamptz)
+returns bigint
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_low  bigint;
+    v_high bigint;
+    v_middle bigint;
+begin
+    select t.floor, t.head + 1 into v_low, v_high from queue.topics t where t.topic_id = p_topic_id;
+    while v_low < v_high loop
+        v_middle := (v_low + v_high) / 2;
+        if exists (select from queue.message m where m.topic_id = p_topic_id and m."offset" = v_middle
+                                                 and m.published_at >= p_timestamp) then
+            v_high := v_middle;
+        else
+            v_low := v_middle + 1;
+        end if;
+    end loop;
+    return v_low;
+end
+$$;
+
+-- queue.out_of_range: raises that an offset lies outside of what a topic holds.
+--   p_topic, p_offset  the topic and the offset asked for
+--   p_first, p_last    the range that would have been right
+-- Raises QL004 offset_out_of_range, with floor and head in DETAIL.
+create or replace function queue.out_of_range(p_topic text, p_offset bigint, p_first bigint, p_last bigint)
+returns void
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    raise exception using errcode = 'QL004',
+        message = format('offset %s is out of range: topic %L takes %s to %s here', p_offset, p_topic, p_first, p_last),
+        detail = (select json_build_object('floor', t.floor, 'head', t.head)::text
+                  from queue.topics t where t.topic = p_topic);
+end
+$$;
+
+-- queue.place: the position that a start, seek or reset asks for.
+--   p_topic      the topic's name
+--   p_offset     a position: the last offset already done, floor - 1 to head; or null
+--   p_timestamp  the next message is the first one published at or after it; or null
+-- Returns the position. Raises QL001 topic_not_found, QL004 offset_out_of_range, QL009 invalid_request unless
+-- exactly one is given.
+create or replace function queue.place(p_topic text, p_offset bigint, p_timestamp timestamptz)
+returns bigint
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_topic queue.topics := queue.get_topic(p_topic);
+begin
+    if (p_offset is null) = (p_timestamp is null) then
+        raise exception using errcode = 'QL009', message = 'give an offset or a timestamp, and only one of them';
+    end if;
+    if p_timestamp is not null then
+        return queue.offset_at(v_topic.topic_id, p_timestamp) - 1;
+    end if;
+    if p_offset not between v_topic.floor - 1 and v_topic.head then
+        perform queue.out_of_range(p_topic, p_offset, v_topic.floor - 1, v_topic.head);
+    end if;
+    return p_offset;
+end
+$$;
+
+-- queue.get_subscriber: one subscriber.
+--   p_topic, p_subscriber  the topic's name and the subscriber's
+-- Returns its row of queue.subscribers. Raises QL001 topic_not_found, QL002 subscriber_not_found. Locks nothing.
+create or replace function queue.get_subscriber(p_topic text, p_subscriber text)
+returns queue.subscribers
+language plpgsql stable security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_subscriber queue.subscribers;
+begin
+    select * into v_subscriber from queue.subscribers s where s.topic = p_topic and s.subscriber = p_subscriber;
+    if not found then
+        perform queue.missing(p_topic, p_subscriber);
+    end if;
+    return v_subscriber;
+end
+$$;
+
+-- queue.list_subscribers: a topic's subscribers in the order of their names, a page at a time.
+--   p_topic  the topic's name
+--   p_after  the last name of the page before; null for the first page
+--   p_limit  how many at the most
+-- Returns rows of queue.subscribers. Raises QL001 topic_not_found. Locks nothing.
+create or replace function queue.list_subscribers(
+    p_topic text, p_after text default null, p_limit integer default 100)
+returns setof queue.subscribers
+language plpgsql stable security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_topic queue.topics := queue.get_topic(p_topic);
+begin
+    return query
+    select * from queue.subscribers s
+    where s.topic_id = v_topic.topic_id and s.subscriber > coalesce(p_after, '')
+    order by s.subscriber
+    limit p_limit;
+end
+$$;
+
+-- queue.subscribe: makes a subscriber, or finds the one that has the name.
+--   p_topic       the topic's name
+--   p_subscriber  the subscriber's name; null: one is made up
+--   p_start       'latest' or 'earliest', used when neither of the next two is given
+--   p_offset, p_timestamp  another start, as for queue.place
+-- Returns its row of queue.subscribers, and created = false when it was there already: then it is not moved.
+-- Raises QL001 topic_not_found, QL004 offset_out_of_range, QL007 invalid_name, QL009 invalid_request.
+-- Takes the topic's lock, so "latest" is exact: what commits later will be delivered.
+create or replace function queue.subscribe(
+    p_topic text, p_subscriber text default null, p_start text default 'latest',
+    p_offset bigint default null, p_timestamp timestamptz default null,
+    out subscriber queue.subscribers, out created boolean)
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_topic_id      integer := queue.lock_topic(p_topic);
+    v_name          text := coalesce(p_subscriber, 'subscriber-' || left(gen_random_uuid()::text, 8));
+    v_offset        bigint := p_offset;
+    v_subscriber_id bigint;
+begin
+    perform queue.check_name('subscriber', v_name);
+    if p_offset is null and p_timestamp is null then
+        select case p_start when 'latest' then t.head when 'earliest' then t.floor - 1 end
+        into v_offset from queue.topics t where t.topic_id = v_topic_id;
+        if v_offset is null then
+            raise exception using errcode = 'QL009', message = 'start is latest, earliest, a position or a timestamp';
+        end if;
+    end if;
+    insert into queue.subscriber (topic_id, name) values (v_topic_id, v_name)
+    on conflict do nothing
+    returning subscriber_id into v_subscriber_id;
+    created := found;
+    if created then
+        insert into queue.position (subscriber_id, move, "offset", epoch, cause)
+        values (v_subscriber_id, 1, queue.place(p_topic, v_offset, p_timestamp), 0, 'start');
+    end if;
+    subscriber := queue.get_subscriber(p_topic, v_name);
+end
+$$;
+
+-- queue.unsubscribe: removes a subscriber with its position and history.
+--   p_topic, p_subscriber  the topic's name and the subscriber's
+-- Raises QL001 topic_not_found, QL002 subscriber_not_found. Takes the topic's lock.
+create or replace function queue.unsubscribe(p_topic text, p_subscriber text)
+returns void
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_topic_id      integer := queue.lock_topic(p_topic);
+    v_subscriber_id bigint;
+begin
+    delete from queue.subscriber s where s.topic_id = v_topic_id and s.name = p_subscriber
+    returning s.subscriber_id into v_subscriber_id;
+    if not found then
+        perform queue.missing(p_topic, p_subscriber);
+    end if;
+    delete from queue.position p where p.subscriber_id = v_subscriber_id;
+end
+$$;
+
+comment on function queue.offset_at is 'The first offset that was published at or after a time.';
+comment on function queue.out_of_range is 'Raises that an offset lies outside of what a topic holds.';
+comment on function queue.place is 'The position that a start, seek or reset asks for.';
+comment on function queue.get_subscriber is 'One subscriber.';
+comment on function queue.list_subscribers is 'A topic''s subscribers in the order of their names, a page at a time.';
+comment on function queue.subscribe is 'Makes a subscriber, or finds the one that has the name.';
+comment on function queue.unsubscribe is 'Removes a subscriber with its position and history.';

@@ -1,0 +1,150 @@
+-- Reading: fetch and ack for subscribers, browse for everybody else.
+
+-- queue.slice: a contiguous run of messages, cut off by number and by size, but at least one.
+--   p_topic_id   the topic's number
+--   p_first      the first offset
+--   p_limit      how many at the most
+--   p_max_bytes  how many bytes of payload, key and headers at the most; the first message comes in any case
+-- Returns rows of queue.message. Locks nothing. Written so that Postgres inlines it. The size on disk, which costs
+-- nothing to read, keeps us from unpacking far more than can be returned.
+create or replace function queue.slice(p_topic_id integer, p_first bigint, p_limit integer, p_max_bytes bigint)
+returns setof queue.message
+language sql stable
+as $$
+    select m.topic_id, m."offset", m.published_at, m.key, m.headers, m.payload
+    from (select d.*,
+                 sum(octet_length(d.payload::text) + coalesce(octet_length(d.key), 0)
+                     + coalesce(octet_length(d.headers::text), 0)) over (order by d."offset" rows unbounded preceding)
+                 as bytes
+          from (select l.*, sum(pg_column_size(l.payload)) over (order by l."offset" rows unbounded preceding) as stored
+                from queue.message l
+                where l.topic_id = p_topic_id and l."offset" >= p_first
+                order by l."offset"
+                limit p_limit) d
+          where d.stored <= p_max_bytes or d."offset" = p_first) m
+    where m.bytes <= p_max_bytes or m."offset" = p_first
+    order by m."offset"
+$$;
+
+-- queue.fetch: the messages after a subscriber's position, in order, without a gap. Moves nothing.
+--   p_topic, p_subscriber  the topic's name and the subscriber's
+--   p_limit      how many at the most
+--   p_after      read ahead: start after this offset instead of after the position; null: the position
+--   p_max_bytes  how many bytes at the most, but at least one message
+-- Returns the messages, each with the epoch that its ack has to carry.
+-- Raises QL001 topic_not_found, QL002 subscriber_not_found, QL004 offset_out_of_range. Locks nothing.
+create or replace function queue.fetch(
+    p_topic text, p_subscriber text, p_limit integer default 100, p_after bigint default null,
+    p_max_bytes bigint default 8388608)
+returns table ("offset" bigint, published_at timestamptz, key text, headers json, payload json, epoch bigint)
+language plpgsql stable security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_reader queue.subscribers := queue.get_subscriber(p_topic, p_subscriber);
+begin
+    if p_after not between v_reader.floor - 1 and v_reader.head then
+        perform queue.out_of_range(p_topic, p_after, v_reader.floor - 1, v_reader.head);
+    end if;
+    return query
+    select m."offset", m.published_at, m.key, m.headers, m.payload, v_reader.epoch
+    from queue.slice(v_reader.topic_id, coalesce(p_after, v_reader."position") + 1, p_limit, p_max_bytes) m;
+end
+$$;
+
+-- queue.ack: says that a subscriber is done with everything up to an offset.
+--   p_topic, p_subscriber  the topic's name and the subscriber's
+--   p_offset  the last offset done; one below the position changes nothing
+--   p_epoch   the epoch that the fetch returned
+-- Returns position, epoch, head and lag as they are now. Raises QL001 topic_not_found, QL002 subscriber_not_found,
+--   QL004 offset_out_of_range (beyond head), QL005 stale_epoch (there was a reset or seek since the fetch; fetch
+--   again); 40001 at REPEATABLE READ when someone moved the subscriber meanwhile.
+-- Locks no row: the move's number is a compare-and-set, and who loses looks again.
+create or replace function queue.ack(
+    p_topic text, p_subscriber text, p_offset bigint, p_epoch bigint,
+    out "position" bigint, out epoch bigint, out head bigint, out lag bigint)
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_reader record;
+begin
+    loop
+        select s.subscriber_id, s.move, s."position", s.epoch, s.head into v_reader
+        from queue.subscribers s where s.topic = p_topic and s.subscriber = p_subscriber;
+        if not found then
+            perform queue.missing(p_topic, p_subscriber);
+        end if;
+        if p_epoch is distinct from v_reader.epoch then
+            raise exception using errcode = 'QL005',
+                message = format('epoch %s is over: subscriber %L was reset or sought and is in epoch %s; fetch again',
+                                 p_epoch, p_subscriber, v_reader.epoch),
+                detail = json_build_object('position', v_reader."position", 'epoch', v_reader.epoch);
+        end if;
+        if (p_offset between 0 and v_reader.head) is not true then
+            perform queue.out_of_range(p_topic, p_offset, 0, v_reader.head);
+        end if;
+        exit when p_offset <= v_reader."position";
+        insert into queue.position (subscriber_id, move, "offset", epoch, cause)
+        values (v_reader.subscriber_id, v_reader.move + 1, p_offset, p_epoch, 'ack')
+        on conflict do nothing;
+        exit when found;
+    end loop;
+    "position" := greatest(p_offset, v_reader."position");
+    epoch := v_reader.epoch;
+    head := v_reader.head;
+    lag := head - "position";
+end
+$$;
+
+-- queue.browse: messages of a topic, read without a subscriber.
+--   p_topic      the topic's name
+--   p_offset     the first offset, floor to head + 1; null: floor
+--   p_limit      how many at the most
+--   p_max_bytes  how many bytes at the most, but at least one message
+-- Returns rows of queue.message. Raises QL001 topic_not_found, QL004 offset_out_of_range. Locks nothing.
+create or replace function queue.browse(
+    p_topic text, p_offset bigint default null, p_limit integer default 100, p_max_bytes bigint default 8388608)
+returns setof queue.message
+language plpgsql stable security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_topic queue.topics := queue.get_topic(p_topic);
+begin
+    if p_offset not between v_topic.floor and v_topic.head + 1 then
+        perform queue.out_of_range(p_topic, p_offset, v_topic.floor, v_topic.head + 1);
+    end if;
+    return query
+    select * from queue.slice(v_topic.topic_id, coalesce(p_offset, v_topic.floor), p_limit, p_max_bytes);
+end
+$$;
+
+-- queue.heads: the heads of some topics, for those who wait for messages.
+--   p_topics  the topics' names
+-- Returns topic and head for those that exist. Locks nothing.
+create or replace function queue.heads(p_topics text[])
+returns table (topic text, head bigint)
+language sql stable security definer
+set search_path = pg_catalog, pg_temp
+as $$
+    select t.topic, t.head from queue.topics t where t.topic = any (p_topics)
+$$;
+
+-- queue.lags: how far behind the subscribers are, for monitoring; the furthest behind first.
+--   p_limit  how many at the most
+-- Returns topic, subscriber, lag (messages) and lag_seconds (for how long the next message has waited). Locks nothing.
+create or replace function queue.lags(p_limit integer default 10000)
+returns table (topic text, subscriber text, lag bigint, lag_seconds numeric)
+language sql stable security definer
+set search_path = pg_catalog, pg_temp
+as $$
+    select s.topic, s.subscriber, s.lag, s.lag_seconds from queue.subscribers s order by s.lag desc limit p_limit
+$$;
+
+comment on function queue.slice is 'A contiguous run of messages, cut off by number and by size.';
+comment on function queue.fetch is 'The messages after a subscriber''s position, in order, without a gap. Moves nothing.';
+comment on function queue.ack is 'Says that a subscriber is done with everything up to an offset.';
+comment on function queue.browse is 'Messages of a topic, read without a subscriber.';
+comment on function queue.heads is 'The heads of some topics, for those who wait for messages.';
+comment on function queue.lags is 'How far behind the subscribers are; the furthest behind first.';

@@ -1,0 +1,106 @@
+"""`python -m server`: a database if none is given, the worker process, and an orderly end."""
+
+import functools
+import logging
+import multiprocessing
+import os
+import struct
+import sys
+import time
+from contextlib import ExitStack
+from multiprocessing.connection import Connection
+
+import psycopg2
+from granian.constants import HTTPModes, Interfaces
+from granian.http import HTTP1Settings
+from granian.log import LogLevels
+from granian.server import MPServer
+
+from server.embedded import EmbeddedPostgres, EmbeddedPostgresError
+from server.install import install
+from server.settings import Settings, parse
+from server.worker import LOG_FORMAT, load
+
+log = logging.getLogger("server")
+
+_PATIENCE = 60.0
+_GRACE = 35  # seconds for what is in flight: a little more than Postgres' statement_timeout
+
+
+class Server(MPServer):
+    """Granian, telling its worker before the end that the end is near."""
+
+    def __init__(self, settings: Settings, lifeline: Connection) -> None:
+        """Listen nowhere yet."""
+        self._lifeline = lifeline
+        super().__init__(
+            "queue",
+            address=settings.host,
+            port=settings.port,
+            interface=Interfaces.WSGI,
+            http=HTTPModes.http1,
+            blocking_threads=settings.threads,
+            backlog=2048,
+            backpressure=16384,  # connections; those that only dawdle over their headers cost no thread
+            http1_settings=HTTP1Settings(header_read_timeout=10_000),
+            respawn_failed_workers=True,
+            workers_kill_timeout=_GRACE,
+            log_level=LogLevels.error,
+        )
+
+    def signal_handler_interrupt(self, *arguments: object, **named: object) -> None:
+        """Begin the end. One write: it is safe in a signal handler, and again."""
+        os.write(self._lifeline.fileno(), struct.pack("!i", 1) + b"x")
+        super().signal_handler_interrupt(*arguments, **named)  # type: ignore[no-untyped-call]
+
+
+def main() -> int:
+    """Run the server until SIGTERM or Ctrl-C; return the exit code."""
+    settings = parse()
+    logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
+    multiprocessing.set_start_method(
+        "spawn"
+    )  # this process has threads; a fork would copy their locks
+    with ExitStack() as stack:
+        try:
+            dsn = settings.database_url or _embedded(settings, stack)
+            _install(dsn)
+        except (EmbeddedPostgresError, psycopg2.Error) as error:
+            log.error("cannot start: %s", str(error).strip())
+            return 1
+        reader, writer = multiprocessing.Pipe(duplex=False)
+        server = Server(settings, writer)
+        server.on_startup(
+            lambda: print(f"queue server on http://{settings.host}:{settings.port}", flush=True)
+        )
+        server.serve(
+            target_loader=functools.partial(load, settings, dsn, (reader, writer)),
+            wrap_loader=False,
+        )
+    return 0
+
+
+def _embedded(settings: Settings, stack: ExitStack) -> str:
+    postgres = EmbeddedPostgres(settings.data)
+    stack.callback(postgres.stop)
+    postgres.start()
+    postgres.supervise()
+    return postgres.dsn
+
+
+def _install(dsn: str) -> None:
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            if install(dsn):
+                log.info("applied init/ to the database")
+            return
+        except psycopg2.OperationalError as error:
+            if time.monotonic() > deadline:
+                raise
+            log.warning("waiting for the database: %s", str(error).strip().split("\n")[0])
+            time.sleep(0.5)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,66 @@
+"""What a failure of PostgreSQL means to a caller: SQLSTATE -> code, in one table."""
+
+import json
+import logging
+
+import psycopg2
+
+from server.errors import Problem
+
+log = logging.getLogger(__name__)
+
+# SQLSTATE -> code; the functions' own errors, then Postgres' that a caller can do something about
+SQLSTATE: dict[str, str] = {
+    "QL001": "topic_not_found",
+    "QL002": "subscriber_not_found",
+    "QL003": "topic_exists",
+    "QL004": "offset_out_of_range",
+    "QL005": "stale_epoch",
+    "QL006": "sequence_conflict",
+    "QL007": "invalid_name",
+    "QL008": "invalid_message",
+    "QL009": "invalid_request",
+    "22P02": "invalid_message",  # text that is not JSON to Postgres
+    "54000": "invalid_message",  # nested or long beyond what Postgres takes apart
+    "54001": "invalid_message",
+    "22021": "invalid_request",  # not text in the database's encoding
+    "53100": "disk_full",
+    "25006": "unavailable",  # a standby: read only
+    "40001": "unavailable",  # tried again by the engine before it comes to this
+    "40P01": "unavailable",
+    "53200": "unavailable",
+    "53300": "unavailable",
+    "55P03": "unavailable",  # somebody holds the topic's lock
+    "57014": "unavailable",  # took longer than statement_timeout
+}
+
+_EXPLAINED = {
+    "22P02": "a payload is not JSON",
+    "54000": "a payload is nested too deeply or too long",
+    "54001": "a payload is nested too deeply or too long",
+    "22021": "text that is not UTF-8",
+    "53100": "the disk is full",
+    "55P03": "the topic is busy: somebody has held its lock for too long",
+    "57014": "it took too long and was given up",
+}
+
+
+def problem(error: psycopg2.Error, *, closed: bool, writes: bool) -> Problem:
+    """Say what an error means: from the connection being cut, else from its SQLSTATE."""
+    if closed:
+        if writes:
+            return Problem(
+                "unavailable",
+                "the database was lost in mid-call: it may have happened",
+                outcome="unknown",
+            )
+        return Problem("unavailable", "the database was lost in mid-call")
+    code = SQLSTATE.get(error.pgcode or "", "internal")
+    if code == "internal":
+        log.error("SQLSTATE %s: %s", error.pgcode, str(error).strip().replace("\n", " "))
+        return Problem(code, "the server failed to carry this out; its log says more")
+    if not (error.pgcode or "").startswith("QL"):
+        return Problem(code, _EXPLAINED.get(error.pgcode or "", "the database cannot do this now"))
+    diagnostics = error.diag
+    members = json.loads(diagnostics.message_detail) if diagnostics.message_detail else {}
+    return Problem(code, diagnostics.message_primary or code, **members)

@@ -1,0 +1,67 @@
+"""Everything that can go wrong, as one table of codes and one exception.
+
+A `Problem` is an answer: RFC 9457 `application/problem+json` with `status`, `title`, `detail`, `code` and
+`request_id`, and on 503 and 507 an `outcome`: "none" says that it surely did not happen, "unknown" that it
+may have happened.
+"""
+
+from http import HTTPStatus
+from typing import Any
+
+import msgspec
+
+# code -> HTTP status; the one place where a code gets its status
+STATUS: dict[str, int] = {
+    "invalid_json": 400,
+    "unauthorized": 401,
+    "not_found": 404,
+    "topic_not_found": 404,
+    "subscriber_not_found": 404,
+    "method_not_allowed": 405,
+    "topic_exists": 409,
+    "offset_out_of_range": 409,
+    "stale_epoch": 409,
+    "sequence_conflict": 409,
+    "length_required": 411,
+    "message_too_large": 413,
+    "body_too_large": 413,
+    "unsupported_media_type": 415,
+    "host_not_allowed": 421,
+    "invalid_name": 422,
+    "invalid_message": 422,
+    "invalid_request": 422,
+    "internal": 500,
+    "unavailable": 503,
+    "disk_full": 507,
+}
+
+RETRY_AFTER = {"unavailable": "1"}
+
+
+class Problem(Exception):
+    """An answer that says what went wrong.
+
+    `code` is one of `STATUS`; `detail` says in a sentence what happened to this request; `outcome` is "none" or
+    "unknown" and goes with 503 and 507; `members` are added to the answer as they are.
+    """
+
+    def __init__(self, code: str, detail: str, *, outcome: str = "none", **members: Any) -> None:
+        super().__init__(detail)
+        self.code = code
+        self.detail = detail
+        self.status = STATUS[code]
+        self.outcome = outcome
+        self.members = members
+
+    def body(self, request_id: str) -> bytes:
+        """Return the answer's JSON."""
+        problem = {
+            "status": self.status,
+            "title": HTTPStatus(self.status).phrase,
+            "detail": self.detail,
+            "code": self.code,
+            "request_id": request_id,
+        }
+        if self.status in (503, 507):
+            problem["outcome"] = self.outcome
+        return msgspec.json.encode(problem | self.members)

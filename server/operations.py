@@ -1,0 +1,81 @@
+"""What an operation is: a route with its types, from which requests are checked and `/openapi.json` is made."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple, TypeVar
+
+import msgspec
+
+from server.engines import Engine
+from server.wakeups import Wakeups
+
+OPERATIONS: list["Operation"] = []
+
+Handler = TypeVar("Handler", bound=Callable[..., "Answer"])
+
+
+class Answer(NamedTuple):
+    """JSON text to answer with, and the status when it is not the operation's usual one."""
+
+    text: str = ""
+    status: int | None = None
+    media_type: str = "application/json"
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a handler works with."""
+
+    engine: Engine
+    wakeups: Wakeups
+
+
+@dataclass(frozen=True)
+class Operation:
+    """A method on a route: what it takes, what it answers, what can go wrong."""
+
+    method: str
+    rule: str
+    handler: Callable[..., Answer]
+    body: type[msgspec.Struct] | None
+    query: type[msgspec.Struct] | None
+    answer: type[msgspec.Struct] | None
+    statuses: tuple[int, ...]
+    errors: tuple[str, ...]
+    secured: bool
+
+    @property
+    def summary(self) -> str:
+        """The first sentence of the handler's docstring."""
+        return (self.handler.__doc__ or "").strip().split("\n")[0]
+
+    @property
+    def name(self) -> str:
+        """The handler's name."""
+        return self.handler.__name__
+
+
+def operation(
+    method: str,
+    rule: str,
+    *,
+    body: type[msgspec.Struct] | None = None,
+    query: type[msgspec.Struct] | None = None,
+    answer: type[msgspec.Struct] | None = None,
+    statuses: tuple[int, ...] = (200,),
+    errors: tuple[str, ...] = (),
+    secured: bool = True,
+) -> Callable[[Handler], Handler]:
+    """Register a handler.
+
+    It is called with the context, then with the body and the query if it has types for them, then with the parts of the
+    path by name. The first of `statuses` is the usual one. `secured`: a token is needed when one is set.
+    """
+
+    def register(handler: Handler) -> Handler:
+        OPERATIONS.append(
+            Operation(method, rule, handler, body, query, answer, statuses, errors, secured)
+        )
+        return handler
+
+    return register

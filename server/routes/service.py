@@ -1,0 +1,35 @@
+"""The server itself: health, metrics, and its own description."""
+
+import json
+
+from prometheus_client import generate_latest
+
+from server import schemas
+from server.metrics import registry
+from server.openapi import document
+from server.operations import Answer, Context, operation
+
+
+@operation("GET", "/health", answer=schemas.Health, secured=False)
+def health(context: Context) -> Answer:
+    """Say whether the queue works, and whether it keeps its promise of durability."""
+    found = context.engine.health()
+    status = "unsafe" if found.unsafe else "ok"
+    return Answer(
+        json.dumps(
+            {"status": status, "engine": f"PostgreSQL {found.version}", "unsafe": found.unsafe}
+        )
+    )
+
+
+@operation("GET", "/metrics")
+def metrics(context: Context) -> Answer:
+    """Metrics in Prometheus' text format."""
+    text = generate_latest(registry(context)).decode()
+    return Answer(text, media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+@operation("GET", "/openapi.json")
+def openapi(context: Context) -> Answer:
+    """Describe the routes as OpenAPI 3.1."""
+    return Answer(json.dumps(document()))

@@ -1,0 +1,112 @@
+"""Subscribers: subscribe, look at, unsubscribe, fetch, ack, seek."""
+
+import json
+import time
+
+from server import engines, schemas
+from server.operations import Answer, Context, operation
+
+_ONE = "/topics/<topic>/subscribers/<subscriber>"
+_MISSING = ("topic_not_found", "subscriber_not_found")
+
+
+@operation(
+    "POST",
+    "/topics/<topic>/subscribers",
+    body=schemas.NewSubscriber,
+    answer=schemas.Subscriber,
+    statuses=(201, 200),
+    errors=("topic_not_found", "offset_out_of_range", "invalid_name"),
+)
+def subscribe(context: Context, body: schemas.NewSubscriber, topic: str) -> Answer:
+    """Subscribe to a topic; a subscriber that is there already is not moved."""
+    start = body.start.timestamp if isinstance(body.start, schemas.At) else body.start
+    subscriber, created = context.engine.subscribe(topic, body.subscriber, start)
+    return Answer(subscriber, 201 if created else 200)
+
+
+@operation(
+    "GET",
+    "/topics/<topic>/subscribers",
+    query=schemas.Page,
+    answer=schemas.Subscribers,
+    errors=("topic_not_found",),
+)
+def list_subscribers(context: Context, query: schemas.Page, topic: str) -> Answer:
+    """List a topic's subscribers in the order of their names, a page at a time."""
+    limit = min(query.limit, schemas.MAX_LIMIT)
+    return Answer('{"subscribers":[' + context.engine.subscribers(topic, query.after, limit) + "]}")
+
+
+@operation("GET", _ONE, answer=schemas.Subscriber, errors=_MISSING)
+def get_subscriber(context: Context, topic: str, subscriber: str) -> Answer:
+    """Look at a subscriber."""
+    return Answer(context.engine.subscriber(topic, subscriber))
+
+
+@operation("DELETE", _ONE, statuses=(204,), errors=_MISSING)
+def unsubscribe(context: Context, topic: str, subscriber: str) -> Answer:
+    """Remove a subscriber with its position."""
+    context.engine.unsubscribe(topic, subscriber)
+    context.wakeups.happened(topic)
+    return Answer()
+
+
+@operation(
+    "GET",
+    _ONE + "/messages",
+    query=schemas.FetchQuery,
+    answer=schemas.Fetched,
+    errors=(*_MISSING, "offset_out_of_range"),
+)
+def fetch(context: Context, query: schemas.FetchQuery, topic: str, subscriber: str) -> Answer:
+    """Fetch the messages after the position, in order; nothing moves."""
+    limit = min(query.limit, schemas.MAX_LIMIT)
+    found = context.engine.fetch(topic, subscriber, limit, query.after)
+    if not found.messages and query.wait > 0:
+        found = _wait(context, topic, subscriber, limit, query)
+    return Answer(
+        f'{{"topic":"{topic}","subscriber":"{subscriber}","position":{found.position},'
+        f'"epoch":{found.epoch},"head":{found.head},"messages":[{found.messages}]}}'
+    )
+
+
+def _wait(
+    context: Context, topic: str, subscriber: str, limit: int, query: schemas.FetchQuery
+) -> engines.Fetched:
+    deadline = time.monotonic() + query.wait
+    with context.wakeups.watch(topic) as watch:
+        while True:
+            found = context.engine.fetch(topic, subscriber, limit, query.after)
+            left = deadline - time.monotonic()
+            if found.messages or left <= 0 or context.wakeups.stopping:
+                return found
+            watch.wait(left)
+
+
+@operation(
+    "POST",
+    _ONE + "/ack",
+    body=schemas.Ack,
+    answer=schemas.Acked,
+    errors=(*_MISSING, "stale_epoch", "offset_out_of_range"),
+)
+def ack(context: Context, body: schemas.Ack, topic: str, subscriber: str) -> Answer:
+    """Say that everything up to an offset is done."""
+    return Answer(
+        json.dumps(context.engine.ack(topic, subscriber, body.offset, body.epoch)._asdict())
+    )
+
+
+@operation(
+    "POST",
+    _ONE + "/seek",
+    body=schemas.Move,
+    answer=schemas.Subscriber,
+    errors=(*_MISSING, "offset_out_of_range"),
+)
+def seek(context: Context, body: schemas.Move, topic: str, subscriber: str) -> Answer:
+    """Move one subscriber to a position."""
+    moved = context.engine.seek(topic, subscriber, body.offset, body.timestamp, body.dry_run)
+    context.wakeups.happened(topic)
+    return Answer(moved)

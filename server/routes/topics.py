@@ -1,0 +1,54 @@
+"""Topics: create, look at, delete, reset."""
+
+import json
+
+from server import schemas
+from server.operations import Answer, Context, operation
+
+
+@operation(
+    "POST",
+    "/topics",
+    body=schemas.NewTopic,
+    answer=schemas.Topic,
+    statuses=(201,),
+    errors=("topic_exists", "invalid_name"),
+)
+def create_topic(context: Context, body: schemas.NewTopic) -> Answer:
+    """Make a topic."""
+    return Answer(context.engine.create_topic(body.topic, body.description))
+
+
+@operation("GET", "/topics", query=schemas.Page, answer=schemas.Topics)
+def list_topics(context: Context, query: schemas.Page) -> Answer:
+    """List topics in the order of their names, a page at a time."""
+    limit = min(query.limit, schemas.MAX_LIMIT)
+    return Answer('{"topics":[' + context.engine.topics(query.after, limit) + "]}")
+
+
+@operation("GET", "/topics/<topic>", answer=schemas.Topic, errors=("topic_not_found",))
+def get_topic(context: Context, topic: str) -> Answer:
+    """Look at a topic."""
+    return Answer(context.engine.topic(topic))
+
+
+@operation("DELETE", "/topics/<topic>", statuses=(204,), errors=("topic_not_found",))
+def delete_topic(context: Context, topic: str) -> Answer:
+    """Delete a topic with its messages and subscribers."""
+    context.engine.delete_topic(topic)
+    context.wakeups.happened(topic)
+    return Answer()
+
+
+@operation(
+    "POST",
+    "/topics/<topic>/reset",
+    body=schemas.Move,
+    answer=schemas.Reset,
+    errors=("topic_not_found", "offset_out_of_range"),
+)
+def reset_topic(context: Context, body: schemas.Move, topic: str) -> Answer:
+    """Move every subscriber of a topic to a position, at once."""
+    offset, subscribers = context.engine.reset(topic, body.offset, body.timestamp, body.dry_run)
+    context.wakeups.happened(topic)
+    return Answer(json.dumps({"topic": topic, "offset": offset, "subscribers": subscribers}))

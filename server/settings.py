@@ -1,0 +1,114 @@
+"""Settings: from flags, else from the environment. There is no configuration file."""
+
+import argparse
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+_EPILOG = """
+The token is never a flag, since everybody can see those: QUEUE_TOKEN, or QUEUE_TOKEN_FILE with the path of a file that
+holds it. When it is set, every route but /health needs "Authorization: Bearer TOKEN". Without one, the server listens
+on a loopback address only.
+"""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a server runs."""
+
+    host: str
+    port: int
+    database_url: str | None
+    data: Path
+    token: str | None
+    hosts: tuple[str, ...]
+    threads: int
+    long_polls: int
+    connections: int
+
+
+def parse(arguments: list[str] | None = None) -> Settings:
+    """Read flags and environment. Exits with a message when they make no sense."""
+    parser = argparse.ArgumentParser(
+        prog="python -m server", description="Serve the queue over HTTP.", epilog=_EPILOG
+    )
+    add = _Adder(parser)
+    add("--host", "QUEUE_HOST", "127.0.0.1", str, "address to listen on")
+    add("--port", "QUEUE_PORT", 8008, int, "port to listen on")
+    add(
+        "--database-url",
+        "DATABASE_URL",
+        None,
+        str,
+        "PostgreSQL to use (15 to 18), as a URL or libpq keywords; unset: an embedded one in --data",
+    )
+    add("--data", "QUEUE_DATA", Path(".queue"), Path, "directory of the embedded PostgreSQL")
+    add(
+        "--allow-host",
+        "QUEUE_ALLOW_HOST",
+        "",
+        str,
+        "names that the server may be called by, separated by commas, beside localhost and --host",
+    )
+    add("--threads", "QUEUE_THREADS", 2500, int, "requests at once, long polls included")
+    add(
+        "--long-polls",
+        "QUEUE_LONG_POLLS",
+        1000,
+        int,
+        "long polls at once; one more is answered 503",
+    )
+    add(
+        "--connections",
+        "QUEUE_CONNECTIONS",
+        16,
+        int,
+        "database connections at the most, beside two",
+    )
+    found = parser.parse_args(arguments)
+    token = _token(parser)
+    if token is None and found.host not in ("127.0.0.1", "::1", "localhost"):
+        parser.error(f"--host {found.host} needs a token: set QUEUE_TOKEN or QUEUE_TOKEN_FILE")
+    if found.threads < found.long_polls + 100:
+        parser.error("--threads must be at least 100 more than --long-polls")
+    if found.connections < 1 or not 0 < found.port < 65536:
+        parser.error("--connections is at least 1, --port is 1 to 65535")
+    names = [name.strip().lower() for name in found.allow_host.split(",") if name.strip()]
+    return Settings(
+        found.host,
+        found.port,
+        found.database_url,
+        found.data.absolute(),
+        token,
+        (found.host.lower(), *names),
+        found.threads,
+        found.long_polls,
+        found.connections,
+    )
+
+
+class _Adder:
+    def __init__(self, parser: argparse.ArgumentParser) -> None:
+        self._parser = parser
+
+    def __call__(self, flag: str, variable: str, default: object, kind: type, text: str) -> None:
+        shown = f"{text} [${variable}; default: {'none' if default in (None, '') else default}]"
+        # argparse converts a default that is a string, so the environment is checked like a flag
+        value = os.environ.get(variable) or default
+        self._parser.add_argument(
+            flag, type=kind, default=value, help=shown, metavar=flag.upper()[2:]
+        )
+
+
+def _token(parser: argparse.ArgumentParser) -> str | None:
+    token, path = os.environ.get("QUEUE_TOKEN"), os.environ.get("QUEUE_TOKEN_FILE")
+    if token and path:
+        parser.error("QUEUE_TOKEN and QUEUE_TOKEN_FILE are both set: which one?")
+    if path:
+        try:
+            token = Path(path).read_text(encoding="utf-8").strip()
+        except OSError as error:
+            parser.error(f"QUEUE_TOKEN_FILE cannot be read: {error}")
+        if not token:
+            parser.error(f"QUEUE_TOKEN_FILE is empty: {path}")
+    return token or None

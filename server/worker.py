@@ -1,0 +1,48 @@
+"""The worker process: it answers the requests. Its parent starts it again when it dies, and it dies with its parent."""
+
+import logging
+import os
+import threading
+from multiprocessing.connection import Connection
+from typing import Any
+
+from server.app import create_app
+from server.engines.postgres import PostgresEngine
+from server.housekeeping import Housekeeping
+from server.operations import Context
+from server.settings import Settings
+from server.wakeups import Wakeups
+
+LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+
+
+def load(settings: Settings, dsn: str, lifeline: tuple[Connection, Connection]) -> Any:
+    """Make the WSGI application of this process and start its threads."""
+    logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
+    engine = PostgresEngine(dsn, pool_size=settings.connections)
+    wakeups = Wakeups(engine, settings.long_polls)
+    housekeeping = Housekeeping(engine)
+    wakeups.start()
+    housekeeping.start()
+    reader, writer = lifeline
+    writer.close()
+    threading.Thread(
+        target=_hold, args=(reader, wakeups, housekeeping), name="lifeline", daemon=True
+    ).start()
+    return create_app(
+        Context(engine, wakeups),
+        token=settings.token,
+        hosts=settings.hosts,
+        bodies=settings.threads - settings.long_polls - 100,
+    )
+
+
+def _hold(lifeline: Connection, wakeups: Wakeups, housekeeping: Housekeeping) -> None:
+    try:
+        lifeline.recv_bytes()  # the parent says that the end is near: long polls end early
+        wakeups.stop()
+        housekeeping.stop()
+        lifeline.recv_bytes()
+    except EOFError:  # the parent is gone: without it nobody would look after this process
+        if not wakeups.stopping:
+            os._exit(1)

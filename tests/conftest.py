@@ -1,0 +1,80 @@
+"""One embedded cluster a test session (and worker), one database a test, from a template."""
+
+import itertools
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from pathlib import Path
+
+import psycopg2
+import pytest
+from psycopg2.extensions import connection, make_dsn
+
+from server.embedded import EmbeddedPostgres
+from server.install import install
+
+TEMPLATE = "template_queue"
+# No test hangs: whatever waits this long for a lock, or runs this long, fails.
+BOUNDED = "-c lock_timeout=10s -c statement_timeout=30s -c client_min_messages=warning"
+
+numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def pg_bin() -> Path | None:
+    """PostgreSQL's programs under test: None, or what QUEUE_TEST_PG_BIN says."""
+    chosen = os.environ.get("QUEUE_TEST_PG_BIN")
+    return Path(chosen) if chosen else None
+
+
+@pytest.fixture
+def directory() -> Iterator[Path]:
+    """An empty directory with a short path: pytest's own are long, and closed again by others."""
+    with tempfile.TemporaryDirectory(prefix="queue-test-", dir="/tmp") as path:
+        yield Path(path)
+
+
+@pytest.fixture(scope="session")
+def cluster(pg_bin: Path | None) -> Iterator[EmbeddedPostgres]:
+    """The cluster of this session (of this worker): fast, hence not durable."""
+    with tempfile.TemporaryDirectory(prefix="queue-test-", dir="/tmp") as path:
+        fast = {"fsync": "off", "full_page_writes": "off"}
+        with EmbeddedPostgres(Path(path), bin_dir=pg_bin, settings=fast) as postgres:
+            yield postgres
+
+
+@pytest.fixture(scope="session")
+def template(cluster: EmbeddedPostgres) -> str:
+    """The name of a database with init/ applied, never changed by a test."""
+    execute(cluster, f"CREATE DATABASE {TEMPLATE}")
+    assert install(make_dsn(cluster.dsn, dbname=TEMPLATE))
+    return TEMPLATE
+
+
+@pytest.fixture
+def dsn(cluster: EmbeddedPostgres, template: str) -> Iterator[str]:
+    """A database of the test's own, as the template has it."""
+    name = f"test_{next(numbers)}"
+    execute(cluster, f"CREATE DATABASE {name} TEMPLATE {template}")
+    yield make_dsn(cluster.dsn, dbname=name)
+    execute(cluster, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def connect(dsn: str) -> Iterator[Callable[[], connection]]:
+    """Open connections to the test's database; they are closed when it ends."""
+    with ExitStack() as opened:
+
+        def open_one() -> connection:
+            return opened.enter_context(closing(psycopg2.connect(dsn, options=BOUNDED)))
+
+        yield open_one
+
+
+def execute(cluster: EmbeddedPostgres, statement: str) -> None:
+    """Run a statement outside of a transaction, in a database that no test uses."""
+    with closing(psycopg2.connect(cluster.dsn, options=BOUNDED)) as session:
+        session.autocommit = True
+        with session.cursor() as cursor:
+            cursor.execute(statement)
