@@ -1,0 +1,43 @@
+# make lab    the queue and JupyterLab, to learn with
+# make test   lint and all tests
+# the rest: setup, lint, notebooks, stress, clean
+# PYTHON=python3.12 chooses the Python for .venv
+
+PYTHON ?= python3
+BIN := .venv/bin
+STRESS ?= --seconds 30 --publishers 4 --subscribers 4 --topics 2 --resets
+
+.PHONY: setup lab test lint notebooks stress clean
+
+setup: .venv/ready
+
+.venv/ready: requirements.txt
+	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed" * (sys.version_info < (3, 11)))'
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
+	@touch $@
+
+.venv/tests-ready: .venv/ready tests/requirements.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt -r tests/requirements.txt
+	@touch $@
+
+lab: .venv/ready
+	exec $(BIN)/python -m qlib.lab
+
+lint: .venv/tests-ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test: lint
+	$(BIN)/pytest -n 2
+
+notebooks: .venv/ready
+	$(BIN)/python -m qlib.lab.notebooks
+
+stress: .venv/ready
+	$(BIN)/python -m qlib.lab.stress $(STRESS)
+
+clean:
+	rm -rf .venv .queue .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
