@@ -85,7 +85,7 @@ declare
 begin
     select * into v_subscriber from queue.subscribers s where s.topic = p_topic and s.subscriber = p_subscriber;
     if not found then
-        perform queue.missing(p_topic, p_subscriber);
+        perform queue.missing(p_topic, coalesce(p_subscriber, ''));
     end if;
     return v_subscriber;
 end
@@ -130,7 +130,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_topic_id      integer := queue.lock_topic(p_topic);
-    v_name          text := coalesce(p_subscriber, 'subscriber-' || left(gen_random_uuid()::text, 8));
+    v_name          text := coalesce(p_subscriber, 'subscriber-' || left(gen_random_uuid()::text, 13));
     v_offset        bigint := p_offset;
     v_subscriber_id bigint;
 begin
@@ -169,7 +169,7 @@ begin
     delete from queue.subscriber s where s.topic_id = v_topic_id and s.name = p_subscriber
     returning s.subscriber_id into v_subscriber_id;
     if not found then
-        perform queue.missing(p_topic, p_subscriber);
+        perform queue.missing(p_topic, coalesce(p_subscriber, ''));
     end if;
     delete from queue.position p where p.subscriber_id = v_subscriber_id;
 end

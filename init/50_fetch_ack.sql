@@ -13,7 +13,7 @@ language sql stable
 as $$
     select m.topic_id, m."offset", m.published_at, m.key, m.headers, m.payload
     from (select d.*,
-                 sum(octet_length(d.payload::text) + coalesce(octet_length(d.key), 0)
+                 sum(octet_length(d.payload::text) + coalesce(octet_length(to_json(d.key)::text), 0)
                      + coalesce(octet_length(d.headers::text), 0)) over (order by d."offset" rows unbounded preceding)
                  as bytes
           from (select l.*, sum(pg_column_size(l.payload)) over (order by l."offset" rows unbounded preceding) as stored
@@ -32,7 +32,8 @@ $$;
 --   p_after      read ahead: start after this offset instead of after the position; null: the position
 --   p_max_bytes  how many bytes at the most, but at least one message
 -- Returns the messages, each with the epoch that its ack has to carry.
--- Raises QL001 topic_not_found, QL002 subscriber_not_found, QL004 offset_out_of_range. Locks nothing.
+-- Raises QL001 topic_not_found, QL002 subscriber_not_found, QL004 offset_out_of_range (read ahead from beyond head,
+--   or the next message is no longer kept). Locks nothing.
 create or replace function queue.fetch(
     p_topic text, p_subscriber text, p_limit integer default 100, p_after bigint default null,
     p_max_bytes bigint default 8388608)
@@ -42,13 +43,14 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_reader queue.subscribers := queue.get_subscriber(p_topic, p_subscriber);
+    v_after  bigint := coalesce(p_after, v_reader."position");
 begin
-    if p_after not between v_reader.floor - 1 and v_reader.head then
-        perform queue.out_of_range(p_topic, p_after, v_reader.floor - 1, v_reader.head);
+    if v_after not between v_reader.floor - 1 and v_reader.head then
+        perform queue.out_of_range(p_topic, v_after, v_reader.floor - 1, v_reader.head);
     end if;
     return query
     select m."offset", m.published_at, m.key, m.headers, m.payload, v_reader.epoch
-    from queue.slice(v_reader.topic_id, coalesce(p_after, v_reader."position") + 1, p_limit, p_max_bytes) m;
+    from queue.slice(v_reader.topic_id, v_after + 1, p_limit, p_max_bytes) m;
 end
 $$;
 
@@ -73,7 +75,7 @@ begin
         select s.subscriber_id, s.move, s."position", s.epoch, s.head into v_reader
         from queue.subscribers s where s.topic = p_topic and s.subscriber = p_subscriber;
         if not found then
-            perform queue.missing(p_topic, p_subscriber);
+            perform queue.missing(p_topic, coalesce(p_subscriber, ''));
         end if;
         if p_epoch is distinct from v_reader.epoch then
             raise exception using errcode = 'QL005',

@@ -43,12 +43,13 @@ $$;
 
 revoke all on schema queue from public;
 revoke all on all functions in schema queue from public;
-alter default privileges for role queue_owner in schema queue revoke execute on functions from public;
+-- for all schemas: what everybody may do by default cannot be revoked for one schema alone
+alter default privileges for role queue_owner revoke execute on functions from public;
 
 grant usage on schema queue to queue_app, queue_ro;
 grant select on all tables in schema queue to queue_ro;
 grant execute on function
     queue.create_topic, queue.get_topic, queue.list_topics, queue.delete_topic,
     queue.publish, queue.publish_batch, queue.subscribe, queue.get_subscriber, queue.list_subscribers,
-    queue.unsubscribe, queue.fetch, queue.ack, queue.browse, queue.heads, queue.lags, queue.reset, queue.seek, queue.tidy
+    queue.unsubscribe, queue.fetch, queue.ack, queue.browse, queue.heads, queue.lags, queue.reset, queue.seek, queue.tidy, queue.installed
     to queue_app;

@@ -68,15 +68,23 @@ def main() -> int:
         except (EmbeddedPostgresError, psycopg2.Error) as error:
             log.error("cannot start: %s", str(error).strip())
             return 1
-        reader, writer = multiprocessing.Pipe(duplex=False)
-        server = Server(settings, writer)
-        server.on_startup(
-            lambda: print(f"queue server on http://{settings.host}:{settings.port}", flush=True)
-        )
+        return _serve(settings, dsn)
+
+
+def _serve(settings: Settings, dsn: str) -> int:
+    reader, writer = multiprocessing.Pipe(duplex=False)
+    server = Server(settings, writer)
+    server.on_startup(
+        lambda: print(f"queue server on http://{settings.host}:{settings.port}", flush=True)
+    )
+    try:
         server.serve(
             target_loader=functools.partial(load, settings, dsn, (reader, writer)),
             wrap_loader=False,
         )
+    except RuntimeError as error:  # Granian's, with a backtrace of its insides in the message
+        log.error("cannot listen: %s", str(error).split("\n")[0])
+        return 1
     return 0
 
 

@@ -21,6 +21,7 @@ MAX_DEPTH = 64
 T = TypeVar("T", bound=msgspec.Struct)
 
 _STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+_ESCAPED_LETTER = re.compile(rb"\\u00[4-7]")  # a member's name may be written with these
 
 
 class Gate:
@@ -77,15 +78,15 @@ def decode(body: bytes, kind: type[T]) -> T:
     try:
         decoded = msgspec.json.decode(body, type=kind)
         body.decode()
+        names = [f'"{field}"'.encode() for field in kind.__struct_fields__]
+        if any(body.count(name) > 1 for name in names) or _ESCAPED_LETTER.search(body):
+            _refuse_repeated_members(body)
     except msgspec.ValidationError as error:
         raise Problem("invalid_request", sentence(error)) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise Problem("invalid_json", f"the body is not JSON in UTF-8: {error}") from None
     except RecursionError:
         raise Problem("invalid_message", f"JSON is nested {MAX_DEPTH} deep at most") from None
-    names = [f'"{field}"'.encode() for field in kind.__struct_fields__]
-    if any(body.count(name) > 1 for name in names):
-        _refuse_repeated_members(body)
     return decoded
 
 
@@ -130,6 +131,7 @@ def _refuse_repeated_members(body: bytes) -> None:
     def remember(pairs: list[tuple[str, Any]]) -> None:
         outermost[:] = [name for name, _ in pairs]  # the outermost object is closed last
 
-    json.loads(body, object_pairs_hook=remember)
+    # numbers stay text: Python takes no integer of more than 4,300 digits
+    json.loads(body, object_pairs_hook=remember, parse_int=str)
     if len(set(outermost)) < len(outermost):
         raise Problem("invalid_request", "a member is given twice")

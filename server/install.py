@@ -7,6 +7,7 @@ from pathlib import Path
 
 import psycopg2
 import psycopg2.errors
+from psycopg2.extensions import cursor as Cursor
 
 INIT = Path(__file__).resolve().parent.parent / "init"
 _PATIENCE = 60.0
@@ -20,7 +21,8 @@ def install(dsn: str, directory: Path = INIT) -> bool:
     The files are applied in name order, all in one transaction under an advisory lock, so any number
     of servers may start at once. A database to which these very files were applied is left alone:
     a function that was replaced in the database since is kept. No lock is waited for longer than a
-    second while traffic goes on; the attempt is repeated for a minute.
+    second while traffic goes on; the attempt is repeated for a minute. A user who does not own the
+    queue, such as one with queue_app alone, uses what is there.
 
     Returns True when the files were applied. Raises psycopg2.Error.
     """
@@ -44,14 +46,8 @@ def _apply(dsn: str, texts: list[str], digest: str) -> bool:
     try:
         with connection, connection.cursor() as cursor:
             cursor.execute("set local lock_timeout = '60s'; select pg_advisory_xact_lock(42, -1)")
-            cursor.execute("select to_regclass('queue.installation') is not null")
-            row = cursor.fetchone()
-            if row and row[0]:
-                cursor.execute(
-                    "select digest from queue.installation order by installed_at desc limit 1"
-                )
-                if cursor.fetchone() == (digest,):
-                    return False
+            if _installed(cursor, digest):
+                return False
             cursor.execute("set local lock_timeout = '1s'")
             for text in texts:
                 cursor.execute(text)
@@ -59,3 +55,17 @@ def _apply(dsn: str, texts: list[str], digest: str) -> bool:
             return True
     finally:
         connection.close()
+
+
+def _installed(cursor: Cursor, digest: str) -> bool:
+    cursor.execute("select to_regproc('queue.installed') is not null")
+    if cursor.fetchone() == (False,):
+        return False
+    cursor.execute("""
+        select queue.installed(), pg_has_role(current_user, 'queue_owner', 'member')""")
+    installed, may_install = cursor.fetchone() or (None, False)
+    if installed != digest and not may_install:
+        # a server may run as a mere queue_app; its database is then somebody else's to keep
+        log.warning("the database was not brought to these files of init/: this user may not")
+        return True
+    return bool(installed == digest)

@@ -15,7 +15,7 @@ from prometheus_client.registry import Collector
 from server.errors import Problem
 from server.operations import Context
 
-disable_created_metrics()
+disable_created_metrics()  # type: ignore[no-untyped-call]
 _COUNTED = CollectorRegistry()
 
 REQUESTS = Counter(

@@ -4,7 +4,7 @@ import itertools
 import os
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 import psycopg2
@@ -13,6 +13,7 @@ from psycopg2.extensions import connection, make_dsn
 
 from server.embedded import EmbeddedPostgres
 from server.install import install
+from tests.server_process import ServerProcess, end, serving
 
 TEMPLATE = "template_queue"
 # No test hangs: whatever waits this long for a lock, or runs this long, fails.
@@ -55,10 +56,8 @@ def template(cluster: EmbeddedPostgres) -> str:
 @pytest.fixture
 def dsn(cluster: EmbeddedPostgres, template: str) -> Iterator[str]:
     """A database of the test's own, as the template has it."""
-    name = f"test_{next(numbers)}"
-    execute(cluster, f"CREATE DATABASE {name} TEMPLATE {template}")
-    yield make_dsn(cluster.dsn, dbname=name)
-    execute(cluster, f"DROP DATABASE {name} WITH (FORCE)")
+    with database(cluster, template) as dsn:
+        yield dsn
 
 
 @pytest.fixture
@@ -70,6 +69,60 @@ def connect(dsn: str) -> Iterator[Callable[[], connection]]:
             return opened.enter_context(closing(psycopg2.connect(dsn, options=BOUNDED)))
 
         yield open_one
+
+
+@pytest.fixture(scope="session")
+def server(
+    cluster: EmbeddedPostgres, template: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[ServerProcess]:
+    """One server for all tests that only use topics of their own; see ``start_server``."""
+    log = tmp_path_factory.mktemp("server") / "log"
+    with (
+        database(cluster, template) as dsn,
+        serving(ServerProcess(log, database_url=dsn)) as process,
+    ):
+        yield process
+
+
+@pytest.fixture
+def start_server(dsn: str, tmp_path: Path) -> Iterator[Callable[..., ServerProcess]]:
+    """Start servers on the test's own database, with settings as ``ServerProcess`` takes them.
+
+    In the end each that still runs must stop with 0.
+    """
+    started: list[ServerProcess] = []
+
+    def start_one(*flags: str, port: int | None = None, **settings: str) -> ServerProcess:
+        log = tmp_path / f"server-{len(started)}.log"
+        process = ServerProcess(log, *flags, port=port, **{"database_url": dsn, **settings})
+        process.start()
+        started.append(process)
+        process.ready()
+        return process
+
+    try:
+        yield start_one
+        assert not any(process.stop() for process in started if process.running)
+    finally:
+        for process in started:
+            end(process)
+
+
+@pytest.fixture
+def topic(server: ServerProcess) -> str:
+    """A topic of the test's own on the shared server."""
+    name = f"topic-{next(numbers)}"
+    assert server.call("POST", "/topics", {"topic": name}).status_code == 201
+    return name
+
+
+@contextmanager
+def database(cluster: EmbeddedPostgres, template: str) -> Iterator[str]:
+    """Make a database from the template; yield its DSN, and drop it."""
+    name = f"test_{next(numbers)}"
+    execute(cluster, f"CREATE DATABASE {name} TEMPLATE {template}")
+    yield make_dsn(cluster.dsn, dbname=name)
+    execute(cluster, f"DROP DATABASE {name} WITH (FORCE)")
 
 
 def execute(cluster: EmbeddedPostgres, statement: str) -> None:

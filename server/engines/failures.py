@@ -23,6 +23,8 @@ SQLSTATE: dict[str, str] = {
     "22P02": "invalid_message",  # text that is not JSON to Postgres
     "54000": "invalid_message",  # nested or long beyond what Postgres takes apart
     "54001": "invalid_message",
+    "22008": "invalid_request",  # a time, or its zone, that Postgres does not know
+    "22009": "invalid_request",
     "22021": "invalid_request",  # not text in the database's encoding
     "53100": "disk_full",
     "25006": "unavailable",  # a standby: read only
@@ -38,6 +40,8 @@ _EXPLAINED = {
     "22P02": "a payload is not JSON",
     "54000": "a payload is nested too deeply or too long",
     "54001": "a payload is nested too deeply or too long",
+    "22008": "there is no such time",
+    "22009": "a time zone lies less than 16 hours from UTC",
     "22021": "text that is not UTF-8",
     "53100": "the disk is full",
     "55P03": "the topic is busy: somebody has held its lock for too long",
@@ -57,7 +61,8 @@ def problem(error: psycopg2.Error, *, closed: bool, writes: bool) -> Problem:
         return Problem("unavailable", "the database was lost in mid-call")
     code = SQLSTATE.get(error.pgcode or "", "internal")
     if code == "internal":
-        log.error("SQLSTATE %s: %s", error.pgcode, str(error).strip().replace("\n", " "))
+        # the first line alone: the others quote the statement, and with it what was published
+        log.error("SQLSTATE %s: %s", error.pgcode, str(error).strip().split("\n")[0])
         return Problem(code, "the server failed to carry this out; its log says more")
     if not (error.pgcode or "").startswith("QL"):
         return Problem(code, _EXPLAINED.get(error.pgcode or "", "the database cannot do this now"))

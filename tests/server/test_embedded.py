@@ -8,7 +8,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import ExitStack, closing, suppress
 from multiprocessing import get_context
 from pathlib import Path
@@ -229,14 +229,30 @@ def test_a_killed_postmaster_is_started_again(make: Make, directory: Path) -> No
     postgres.supervise()
     dsn = postgres.dsn
     ask(dsn, "CREATE TABLE kept AS SELECT 0 AS n; SELECT 1")
-    for n in range(3):
-        with closing(psycopg2.connect(dsn)) as busy:  # its backend outlives the postmaster a little
-            busy.cursor().execute("SELECT 1")
-            ask(dsn, f"INSERT INTO kept VALUES ({n + 1}) RETURNING n")
-            kill(postgres.pid)
-            until(lambda: answers(dsn))
-        assert ask(dsn, "SELECT count(*) FROM kept") == str(n + 2)
+    for n in range(1, 4):
+        ask(dsn, f"INSERT INTO kept VALUES ({n}) RETURNING n")
+        kill(postgres.pid)
+        until(lambda: answers(dsn))
+        assert ask(dsn, "SELECT count(*) FROM kept") == str(n + 1)
     assert (directory / "data/dsn").read_text() == dsn + "\n"
+
+
+def test_waits_for_the_backends_of_a_killed_postmaster(make: Make, directory: Path) -> None:
+    """As long as one is there, postmaster.pid refuses a new postmaster."""
+    postgres = make()
+    postgres.start()
+    log = directory / "data/postgres.log"
+    with closing(psycopg2.connect(postgres.dsn)) as session, ThreadPoolExecutor(1) as pool:
+        backend = session.info.backend_pid
+        os.kill(backend, signal.SIGSTOP)
+        kill(postgres.pid)
+        started = pool.submit(postgres.start)
+        try:
+            until(lambda: "still in use" in log.read_text())
+        finally:
+            os.kill(backend, signal.SIGCONT)
+        started.result(30)
+    assert answers(postgres.dsn)
 
 
 def test_nobody_starts_it_again_unsupervised(make: Make) -> None:
@@ -296,10 +312,13 @@ def test_a_killed_servers_postgres_is_adopted(spawn: Spawn, make: Make) -> None:
 
 
 def test_the_callers_environment_does_not_leak(spawn: Spawn, make: Make) -> None:
-    names = {"PGHOST": "nowhere", "PGPORT": "1", "PGDATA": "/x", "PGUSER": "x", "PGDATABASE": "x"}
-    server = spawn(**names, PGOPTIONS="-c no_such_setting=1", LC_ALL="xx_XX.UTF-8")
+    names = {"PGHOST": "nowhere", "PGPORT": "1", "PGUSER": "x", "PGOPTIONS": "-c no_such=1"}
+    server = spawn(**names, PGDATA="/nowhere", LC_ALL="xx_XX.UTF-8")
     assert server.stdout and server.stdout.readline() == "up\n"
-    assert answers(make().dsn)
+    postgres = make()
+    assert answers(postgres.dsn)
+    environment = Path(f"/proc/{postgres.pid}/environ").read_text()
+    assert "LC_ALL=C\0" in environment and not any(f"{name}=" in environment for name in names)
 
 
 def test_ctrl_c_reaches_the_server_alone(make: Make) -> None:

@@ -17,6 +17,14 @@ begin
     if not pg_try_advisory_xact_lock(42, 0) then
         return 0;
     end if;
+    -- a transaction with an old snapshot can still subscribe to a topic that was deleted since
+    delete from queue.subscriber s
+    where s.subscriber_id = any (array(select q.subscriber_id from queue.subscriber q
+                                       where not exists (select from queue.topic t where t.topic_id = q.topic_id)
+                                       limit p_limit));
+    get diagnostics v_rows = row_count;
+    v_removed := v_removed + v_rows;
+
     -- half as many again may pile up before they go, so that we do not come for every single one
     with recursive mover as (
         (select p.subscriber_id from queue.position p order by p.subscriber_id limit 1)
@@ -71,4 +79,15 @@ begin
 end
 $$;
 
+-- queue.installed: which files of init/ a server applied to this database last.
+-- Returns their digest; null when none did. Locks nothing.
+create or replace function queue.installed()
+returns text
+language sql stable security definer
+set search_path = pg_catalog, pg_temp
+as $$
+    select i.digest from queue.installation i order by i.installed_at desc limit 1
+$$;
+
+comment on function queue.installed is 'Which files of init/ a server applied to this database last.';
 comment on function queue.tidy is 'Removes a chunk of what nobody needs any more; call it until it returns 0.';

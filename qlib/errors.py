@@ -1,0 +1,182 @@
+"""Everything that can go wrong, as one tree with two branches.
+
+QueueError
+├── DefiniteError
+│   ├── InvalidRequest
+│   ├── MessageTooLarge
+│   ├── OffsetOutOfRange
+│   ├── SequenceConflict
+│   ├── StaleEpoch
+│   ├── SubscriberNotFound
+│   ├── TopicExists
+│   ├── TopicNotFound
+│   ├── Unauthorized
+│   └── Unavailable
+└── IndefiniteError
+    └── OutcomeUnknown
+
+A definite error says: it surely did not happen. An indefinite one says: it may have happened, or
+may yet. The first line of a class's docstring is its message.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+_LONGEST_DETAIL = 500
+
+
+class QueueError(Exception):
+    """The queue did not do what was asked.
+
+    `detail` is what the server or the client had to say about this one case; `status`, `code` and
+    `request_id` come from the server's answer and are None when there was none. `retry_after` is
+    the pause in seconds that the server asked for. `published` holds the offsets that a
+    `publish_many` had already stored when it failed, in order.
+    """
+
+    published: Sequence[int] = ()
+
+    def __init__(
+        self,
+        detail: str = "",
+        *,
+        status: int | None = None,
+        code: str | None = None,
+        request_id: str | None = None,
+        retry_after: float = 0.0,
+    ) -> None:
+        """Keep the facts of this one case."""
+        super().__init__(detail)
+        self.detail = detail
+        self.status = status
+        self.code = code
+        self.request_id = request_id
+        self.retry_after = retry_after
+
+    def __str__(self) -> str:
+        """Return the class's message, then the detail."""
+        # Under `python -OO` there are no docstrings.
+        message = (type(self).__doc__ or type(self).__name__).splitlines()[0]
+        return f"{message.rstrip('.')}: {self.detail}" if self.detail else message
+
+
+class DefiniteError(QueueError):
+    """It surely did not happen."""
+
+
+class IndefiniteError(QueueError):
+    """It may have happened, or may yet."""
+
+
+class InvalidRequest(DefiniteError):
+    """The request is not one that the queue understands."""
+
+
+class MessageTooLarge(DefiniteError):
+    """The message, or the whole request, is larger than the queue takes."""
+
+
+class OffsetOutOfRange(DefiniteError):
+    """The offset is not within what the topic holds.
+
+    `floor` is the first offset still kept and `head` the last one, when the server names them.
+    """
+
+    floor: int | None = None
+    head: int | None = None
+
+
+class SequenceConflict(DefiniteError):
+    """The producer has used the sequence number before, for other messages."""
+
+
+class StaleEpoch(DefiniteError):
+    """The subscriber was reset or sought after the fetch that this ack belongs to."""
+
+
+class SubscriberNotFound(DefiniteError):
+    """The topic has no subscriber of this name."""
+
+
+class TopicExists(DefiniteError):
+    """There is a topic of this name already."""
+
+
+class TopicNotFound(DefiniteError):
+    """There is no topic of this name."""
+
+
+class Unauthorized(DefiniteError):
+    """The queue does not accept this token."""
+
+
+class Unavailable(DefiniteError):
+    """The queue cannot be reached or cannot serve now; nothing was done."""
+
+
+class OutcomeUnknown(IndefiniteError):
+    """No valid answer came back: it may have happened, or may yet.
+
+    From a publish it carries `producer` and `sequence`, so that the caller can repeat the publish
+    under the same number; from anything else they are None.
+    """
+
+    producer: str | None = None
+    sequence: int | None = None
+
+
+_BY_CODE: dict[str, type[DefiniteError]] = {
+    "body_too_large": MessageTooLarge,
+    "disk_full": Unavailable,
+    "invalid_message": InvalidRequest,
+    "invalid_name": InvalidRequest,
+    "invalid_request": InvalidRequest,
+    "message_too_large": MessageTooLarge,
+    "offset_out_of_range": OffsetOutOfRange,
+    "sequence_conflict": SequenceConflict,
+    "stale_epoch": StaleEpoch,
+    "subscriber_not_found": SubscriberNotFound,
+    "topic_exists": TopicExists,
+    "topic_not_found": TopicNotFound,
+    "unauthorized": Unauthorized,
+    "unavailable": Unavailable,
+}
+# For a proxy's refusal, which has no code of ours.
+_BY_STATUS: dict[int, type[DefiniteError]] = {401: Unauthorized, 413: MessageTooLarge}
+
+
+def from_answer(status: int, problem: Mapping[str, Any], retry_after: float = 0.0) -> QueueError:
+    """Return the error that an answer other than 2xx stands for.
+
+    `problem` is the answer's JSON object, empty when it had none; `retry_after` is in seconds.
+    """
+    code = _text(problem, "code")
+    error = _class_for(status, code, problem.get("outcome"))(
+        _text(problem, "detail") or f"HTTP status {status}",
+        status=status,
+        code=code,
+        request_id=_text(problem, "request_id"),
+        retry_after=retry_after,
+    )
+    if isinstance(error, OffsetOutOfRange):
+        error.floor, error.head = _integer(problem, "floor"), _integer(problem, "head")
+    return error
+
+
+def _class_for(status: int, code: str | None, outcome: object) -> type[QueueError]:
+    if 400 <= status < 500:
+        return _BY_CODE.get(code or "", _BY_STATUS.get(status, InvalidRequest))
+    refused = outcome == "none" if status == 503 else status == 507 and outcome != "unknown"
+    return Unavailable if refused else OutcomeUnknown
+
+
+def _text(problem: Mapping[str, Any], name: str) -> str | None:
+    value = problem.get(name)
+    return value[:_LONGEST_DETAIL] if isinstance(value, str) else None
+
+
+def _integer(problem: Mapping[str, Any], name: str) -> int | None:
+    value = problem.get(name)
+    return value if type(value) is int else None

@@ -1,0 +1,225 @@
+"""What the queue answers: frozen values with a short repr and an HTML table for notebooks.
+
+Neither view shows a time, so that a notebook's output is the same in every run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from datetime import UTC, datetime
+from html import escape
+from typing import Any
+
+from qlib.errors import InvalidRequest
+
+_LONGEST_VALUE = 80
+_ROWS_SHOWN = 10
+
+
+class _Shown:
+    """One look for every value: the fields that are worth reading, cut to a readable length."""
+
+    __slots__ = ()
+
+    def _facts(self) -> list[tuple[str, str]]:
+        named = ((f.name, getattr(self, f.name)) for f in fields(self) if f.repr)  # type: ignore[arg-type]
+        # No key and no headers are nothing to show; a null payload is.
+        return [(name, _short(it)) for name, it in named if it is not None or name == "payload"]
+
+    def __repr__(self) -> str:
+        facts = ", ".join(f"{name}={text}" for name, text in self._facts())
+        return f"{type(self).__name__}({facts})"
+
+    def _repr_html_(self) -> str:
+        return _table(type(self).__name__, *zip(*self._facts(), strict=True))
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Topic(_Shown):
+    """A named log, as it was when the server answered.
+
+    `floor` is the first offset still kept, `head` the last one (0 when nothing was ever
+    published), `subscribers` a count, `created_at` a time with its zone.
+    """
+
+    topic: str
+    description: str | None
+    created_at: datetime = field(repr=False)
+    floor: int
+    head: int
+    subscribers: int
+
+    @classmethod
+    def from_json(cls, answer: Mapping[str, Any]) -> Topic:
+        """Read the server's answer; KeyError, TypeError or ValueError when it is not a topic."""
+        return cls(
+            topic=_text(answer["topic"]),
+            description=_optional_text(answer.get("description")),
+            created_at=_time(answer["created_at"]),
+            floor=_integer(answer["floor"]),
+            head=_integer(answer["head"]),
+            subscribers=_integer(answer["subscribers"]),
+        )
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Subscriber(_Shown):
+    """A durable reader of one topic, as it was when the server answered.
+
+    `position` is the last offset acknowledged, `lag` is `head` − `position`, and `epoch` goes up
+    by one at every reset or seek.
+    """
+
+    topic: str
+    subscriber: str
+    position: int
+    epoch: int
+    head: int
+    lag: int
+    created_at: datetime = field(repr=False)
+
+    @classmethod
+    def from_json(cls, answer: Mapping[str, Any]) -> Subscriber:
+        """Read the server's answer; KeyError, TypeError or ValueError when it is no subscriber."""
+        return cls(
+            topic=_text(answer["topic"]),
+            subscriber=_text(answer["subscriber"]),
+            position=_integer(answer["position"]),
+            epoch=_integer(answer["epoch"]),
+            head=_integer(answer["head"]),
+            lag=_integer(answer["lag"]),
+            created_at=_time(answer["created_at"]),
+        )
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Reset(_Shown):
+    """A reset of a whole topic: the position that its `subscribers` (a count) were moved to."""
+
+    topic: str
+    offset: int
+    subscribers: int
+
+    @classmethod
+    def from_json(cls, answer: Mapping[str, Any]) -> Reset:
+        """Read the server's answer; KeyError, TypeError or ValueError when it is not a reset."""
+        return cls(
+            topic=_text(answer["topic"]),
+            offset=_integer(answer["offset"]),
+            subscribers=_integer(answer["subscribers"]),
+        )
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Message(_Shown):
+    """One message: any JSON as `payload`, with an optional `key` and `headers`.
+
+    `published_at` is a time with its zone. `epoch` is the subscriber's when the message was
+    fetched, which its ack must carry; it is None when the message was browsed.
+    """
+
+    offset: int
+    payload: Any = field(hash=False)
+    key: str | None
+    headers: dict[str, Any] | None = field(hash=False)
+    published_at: datetime = field(repr=False)
+    epoch: int | None = field(default=None, repr=False, compare=False)
+
+    @classmethod
+    def from_json(cls, answer: Mapping[str, Any], epoch: int | None = None) -> Message:
+        """Read the server's answer; KeyError, TypeError or ValueError when it is no message."""
+        return cls(
+            _integer(answer["offset"]),
+            answer["payload"],
+            answer.get("key"),
+            answer.get("headers"),
+            _time(answer["published_at"]),
+            epoch,
+        )
+
+
+class Batch(tuple[Message, ...]):
+    """The messages of one fetch or browse in offset order, and where they were read.
+
+    `position` and `epoch` are the subscriber's at the fetch, None from a browse; `head` is the
+    topic's last offset.
+    """
+
+    topic: str
+    position: int | None
+    epoch: int | None
+    head: int
+
+    @classmethod
+    def from_json(cls, answer: Mapping[str, Any]) -> Batch:
+        """Read the server's answer to a fetch, or to a browse, which has no position or epoch."""
+        fetched = "epoch" in answer
+        epoch = _integer(answer["epoch"]) if fetched else None
+        batch = cls(Message.from_json(message, epoch) for message in answer["messages"])
+        batch.topic = _text(answer["topic"])
+        batch.position = _integer(answer["position"]) if fetched else None
+        batch.epoch = epoch
+        batch.head = _integer(answer["head"])
+        return batch
+
+    def _caption(self) -> str:
+        span = f", offsets {self[0].offset} to {self[-1].offset}" if self else ""
+        return f"Batch of {len(self)} from {self.topic}{span}"
+
+    def __repr__(self) -> str:
+        """Return how many messages there are, and which."""
+        return f"<{self._caption()}>"
+
+    def _repr_html_(self) -> str:
+        rows = [(str(m.offset), m.key or "", _short(m.payload)) for m in self[:_ROWS_SHOWN]]
+        rest = [("…", "", f"{len(self) - _ROWS_SHOWN} more")] if len(self) > _ROWS_SHOWN else []
+        return _table(self._caption(), ("offset", "key", "payload"), *rows, *rest)
+
+
+def instant(moment: datetime) -> str:
+    """Return a time as the server reads it; InvalidRequest when it has no time zone."""
+    if moment.utcoffset() is None:
+        raise InvalidRequest(f"{moment!r} needs a time zone")
+    return moment.astimezone(UTC).isoformat(timespec="microseconds")
+
+
+def target(to: int | datetime) -> dict[str, Any]:
+    """Return where a reset or seek goes, as the server reads it: a position or a time."""
+    return {"timestamp": instant(to)} if isinstance(to, datetime) else {"offset": to}
+
+
+def _integer(value: object) -> int:
+    if type(value) is not int:
+        raise TypeError(f"{value!r} is not an integer")
+    return value
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} is not a text")
+    return value
+
+
+def _optional_text(value: object) -> str | None:
+    return None if value is None else _text(value)
+
+
+def _time(value: str) -> datetime:
+    moment = datetime.fromisoformat(value)
+    if moment.tzinfo is None:
+        raise ValueError(f"{value!r} has no time zone")
+    return moment
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= _LONGEST_VALUE else text[: _LONGEST_VALUE - 1] + "…"
+
+
+def _table(caption: str, heading: Iterable[str], *rows: Iterable[str]) -> str:
+    def line(tag: str, cells: Iterable[str]) -> str:
+        return "<tr>" + "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in cells) + "</tr>"
+
+    body = "".join(line("td", row) for row in rows)
+    return f"<table><caption>{escape(caption)}</caption>{line('th', heading)}{body}</table>"

@@ -1,0 +1,204 @@
+"""The publishing side: topics, and the messages that go into them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
+from itertools import count
+from threading import Lock
+from types import TracebackType
+from typing import Any, TypeVar
+from uuid import uuid4
+
+from qlib import batches
+from qlib.errors import OutcomeUnknown, QueueError
+from qlib.models import Batch, Reset, Subscriber, Topic, target
+from qlib.transport import Transport, to_json
+
+Listed = TypeVar("Listed", Topic, Subscriber)
+
+_PAGE = 1000
+
+
+class QPublisher:
+    """Publishes messages and looks after topics. Threads may share one.
+
+    `url` falls back to $QUEUE_URL, then to http://127.0.0.1:8008; `token` to $QUEUE_TOKEN, then to
+    none. `timeout` in seconds bounds each call with all its retries. Every method raises the
+    errors of `qlib.errors`, and no others of its own.
+    """
+
+    def __init__(
+        self, url: str | None = None, token: str | None = None, *, timeout: float = 30.0
+    ) -> None:
+        """Check the settings; nothing is sent yet. Raises InvalidRequest."""
+        self._transport = Transport(url, token, timeout)
+        self._lock = Lock()
+        self._process: int | None = None
+
+    def __repr__(self) -> str:
+        """Return the server's address."""
+        return f"QPublisher({self._transport.url!r})"
+
+    def __enter__(self) -> QPublisher:
+        """Return the publisher itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close the connections."""
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections. Nothing is lost: a publish that returned is stored."""
+        self._transport.close()
+
+    def create_topic(self, topic: str, description: str | None = None) -> Topic:
+        """Make a topic and return it.
+
+        Raises TopicExists or InvalidRequest. Never sent twice when it may have happened: after
+        OutcomeUnknown look with `topic`.
+        """
+        fields = {"topic": topic} | ({} if description is None else {"description": description})
+        body = to_json(fields, "the topic")
+        return self._transport.request("POST", ("topics",), Topic.from_json, body=body)
+
+    def topics(self) -> list[Topic]:
+        """Return all topics in name order."""
+        return self._listed(("topics",), "topic", Topic.from_json)
+
+    def topic(self, name: str) -> Topic:
+        """Return one topic as it is now. Raises TopicNotFound."""
+        return self._transport.request("GET", ("topics", name), Topic.from_json)
+
+    def delete_topic(self, name: str) -> None:
+        """Delete a topic with its messages and subscribers, for good.
+
+        Raises TopicNotFound. Never sent twice when it may have happened.
+        """
+        self._transport.request("DELETE", ("topics", name), lambda answer: None)
+
+    def subscribers(self, topic: str) -> list[Subscriber]:
+        """Return all subscribers of a topic in name order. Raises TopicNotFound."""
+        path = ("topics", topic, "subscribers")
+        return self._listed(path, "subscriber", Subscriber.from_json)
+
+    def browse(self, topic: str, offset: int | None = None, limit: int = 100) -> Batch:
+        """Return up to `limit` messages from `offset` on, without a subscriber.
+
+        Without an offset it starts at the first message still kept. Fewer messages may come when
+        they are large. Raises TopicNotFound or OffsetOutOfRange.
+        """
+        query = {"offset": offset, "limit": limit}
+        return self._transport.request(
+            "GET", ("topics", topic, "messages"), Batch.from_json, query=query
+        )
+
+    def publish(
+        self,
+        topic: str,
+        payload: Any,
+        key: str | None = None,
+        headers: dict[str, Any] | None = None,
+        *,
+        sequence: int | None = None,
+    ) -> int:
+        """Store one message and return its offset.
+
+        The message is numbered, so that retries store it once. After OutcomeUnknown it may be
+        stored; publishing it again with `sequence` set to the error's, by the same publisher, is
+        safe. Raises InvalidRequest when the payload is not JSON, TopicNotFound, MessageTooLarge or
+        SequenceConflict.
+        """
+        columns = batches.columns(
+            [payload], None if key is None else [key], None if headers is None else [headers]
+        )
+        (row,) = batches.rows(columns)
+        return self._store(topic, list(columns), [row], sequence)[0]
+
+    def publish_many(
+        self,
+        topic: str,
+        payloads: Iterable[Any],
+        keys: Iterable[str | None] | None = None,
+        headers: Iterable[dict[str, Any] | None] | None = None,
+    ) -> Sequence[int]:
+        """Store many messages and return their offsets, one a row, in order.
+
+        The offsets are a `range` when no other publisher came between. The rows are read as they
+        are sent, in batches of at most 1,000 messages and about 4 MiB; a batch is stored whole or
+        not at all, and once. When one fails, the error's `published` holds the offsets of those
+        before it, and nothing after it was sent; an OutcomeUnknown leaves that one batch in doubt.
+        Raises what `publish` does, and InvalidRequest when the columns differ in length.
+        """
+        columns = batches.columns(payloads, keys, headers)
+        stored: list[range] = []
+        try:
+            for batch in batches.split(batches.rows(columns)):
+                stored.append(self._store(topic, list(columns), batch))
+        except QueueError as error:
+            error.published = batches.joined(stored)
+            raise
+        return batches.joined(stored)
+
+    def reset_topic(self, topic: str, to: int | datetime, *, dry_run: bool = False) -> Reset:
+        """Move every subscriber of a topic at once, and return where to and how many.
+
+        `to` is a position (0 replays all), or a time with its zone: the next message is then the
+        first one published at or after it. `dry_run` only tells what would happen. Raises
+        TopicNotFound, OffsetOutOfRange or InvalidRequest. Never sent twice when it may have
+        happened. Messages are delivered again, or skipped; acks of earlier fetches are refused.
+        """
+        fields = target(to) | ({"dry_run": True} if dry_run else {})
+        body = to_json(fields, "the reset")
+        return self._transport.request(
+            "POST", ("topics", topic, "reset"), Reset.from_json, body=body
+        )
+
+    def _listed(
+        self, path: tuple[str, ...], word: str, read: Callable[[Any], Listed]
+    ) -> list[Listed]:
+        found: list[Listed] = []
+        while True:
+            query = {"limit": _PAGE, "after": getattr(found[-1], word) if found else None}
+            page = self._transport.request(
+                "GET", path, lambda answer: [read(item) for item in answer[f"{word}s"]], query=query
+            )
+            found += page
+            if len(page) < _PAGE:
+                return found
+
+    def _store(
+        self, topic: str, names: list[str], batch: list[batches.Row], sequence: int | None = None
+    ) -> range:
+        def offsets(answer: Any) -> range:
+            stored = range(answer["first_offset"], answer["last_offset"] + 1)
+            if len(stored) != len(batch):
+                raise ValueError(f"{len(stored)} offsets for {len(batch)} messages")
+            return stored
+
+        producer, number = self._number(sequence)
+        numbered = {
+            "producer": to_json(producer, "producer"),
+            "sequence": to_json(number, "sequence"),
+        }
+        path = ("topics", topic, "messages")
+        body = batches.body(names, batch, numbered)
+        try:
+            return self._transport.request("POST", path, offsets, body=body, repeatable=True)
+        except OutcomeUnknown as error:
+            error.producer, error.sequence = producer, number
+            raise
+
+    def _number(self, sequence: int | None) -> tuple[str, int]:
+        with self._lock:
+            if self._process != os.getpid():
+                # A forked child goes on counting where its parent does: under the parent's name
+                # its messages would pass for repetitions, and be dropped.
+                self._process, self._producer, self._sequence = os.getpid(), uuid4().hex, count(1)
+            return self._producer, next(self._sequence) if sequence is None else sequence

@@ -1,0 +1,199 @@
+"""The reading side: one durable subscriber of one topic."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from datetime import datetime
+from time import monotonic
+from types import TracebackType
+from typing import Any
+
+from qlib.errors import InvalidRequest, QueueError, StaleEpoch
+from qlib.models import Batch, Message, Subscriber, instant, target
+from qlib.transport import Transport, to_json
+
+_LONGEST_WAIT = 60.0
+_POLL_SECONDS = 20.0
+
+
+class QSubscriber:
+    """Reads a topic under a durable name, at its own position.
+
+    Subscribes at once: a new name begins at `start`, which is "latest", "earliest", a position, or
+    a time with its zone; a name that is there already stays where it is, and `start` says nothing.
+    Without a name the server makes one up. `topic` and `subscriber` hold the two names. `url`,
+    `token` and `timeout` are those of QPublisher. Every method raises the errors of `qlib.errors`;
+    TopicNotFound and SubscriberNotFound come from any of them.
+    """
+
+    def __init__(
+        self,
+        topic: str,
+        subscriber: str | None = None,
+        start: str | int | datetime = "latest",
+        *,
+        url: str | None = None,
+        token: str | None = None,
+        timeout: float = 30.0,
+    ) -> None:
+        """Subscribe. Raises InvalidRequest, TopicNotFound or OffsetOutOfRange.
+
+        After OutcomeUnknown without a name, a subscriber that nobody reads may be left over.
+        """
+        fields = {} if subscriber is None else {"subscriber": subscriber}
+        begin = {"timestamp": instant(start)} if isinstance(start, datetime) else start
+        body = to_json(fields | {"start": begin}, "the subscription")
+        self._transport = Transport(url, token, timeout)
+        subscribed = self._transport.request(
+            "POST",
+            ("topics", topic, "subscribers"),
+            Subscriber.from_json,
+            body=body,
+            repeatable=subscriber is not None,
+        )
+        self.topic = topic
+        self.subscriber = subscribed.subscriber
+        self._path = ("topics", topic, "subscribers", self.subscriber)
+        self._epoch = subscribed.epoch
+
+    def __repr__(self) -> str:
+        """Return the topic's and the subscriber's names."""
+        return f"QSubscriber({self.topic!r}, {self.subscriber!r})"
+
+    def __enter__(self) -> QSubscriber:
+        """Return the subscriber itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close the connections; the subscriber stays."""
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections. The subscriber stays, with its position."""
+        self._transport.close()
+
+    @property
+    def position(self) -> int:
+        """The last offset acknowledged, asked from the server each time."""
+        return self.info().position
+
+    @property
+    def lag(self) -> int:
+        """How many messages are not acknowledged yet, asked from the server each time."""
+        return self.info().lag
+
+    def info(self) -> Subscriber:
+        """Return the subscriber as it is now."""
+        return self._transport.request("GET", self._path, Subscriber.from_json)
+
+    def fetch(self, limit: int = 100, wait: float = 0.0, *, after: int | None = None) -> Batch:
+        """Return up to `limit` messages after the position, and move nothing.
+
+        Waits up to `wait` seconds (at most 60) for the first one, and not at all when there are
+        some; the batch is empty when none came. Fewer than `limit` may come when they are large.
+        `after` reads ahead, from the offset after it. The same messages come again until they are
+        acknowledged. Raises InvalidRequest, or OffsetOutOfRange when messages that were not
+        acknowledged are no longer kept: seek to go on.
+        """
+        if not 0 <= wait <= _LONGEST_WAIT:
+            raise InvalidRequest(f"wait must lie between 0 and 60 seconds, not {wait!r}")
+        query = {"limit": limit, "wait": f"{wait:.3f}".rstrip("0").rstrip("."), "after": after}
+        path = (*self._path, "messages")
+        batch = self._transport.request("GET", path, Batch.from_json, query=query, wait=wait)
+        if batch.epoch is not None:
+            self._epoch = batch.epoch
+        return batch
+
+    def ack(self, message: Message | int) -> int:
+        """Acknowledge a message, or an offset, with all before it; return the position then.
+
+        A message carries the epoch of its own fetch, a bare offset is taken to belong to the
+        newest one. Acknowledging less than the position changes nothing. Raises StaleEpoch when
+        the subscriber was reset or sought since that fetch, or OffsetOutOfRange beyond the head.
+        After OutcomeUnknown it may be done; doing it again is safe.
+        """
+        offset, epoch = (
+            (message.offset, message.epoch) if isinstance(message, Message) else (message, None)
+        )
+        fields = {"offset": offset, "epoch": self._epoch if epoch is None else epoch}
+        return self._transport.request(
+            "POST",
+            (*self._path, "ack"),
+            _position,
+            body=to_json(fields, "the ack"),
+            repeatable=True,
+        )
+
+    def seek(self, to: int | datetime, *, dry_run: bool = False) -> Subscriber:
+        """Move this subscriber, and return it as it is then.
+
+        `to` is a position (0 replays all), or a time with its zone: the next message is then the
+        first one published at or after it. `dry_run` only tells what would happen. Raises
+        OffsetOutOfRange or InvalidRequest. Never sent twice when it may have happened. Messages are
+        delivered again, or skipped; acks of earlier fetches are refused.
+        """
+        fields = target(to) | ({"dry_run": True} if dry_run else {})
+        body = to_json(fields, "the seek")
+        return self._transport.request(
+            "POST", (*self._path, "seek"), Subscriber.from_json, body=body
+        )
+
+    def unsubscribe(self) -> None:
+        """Delete the subscriber and its position, for good.
+
+        Never sent twice when it may have happened.
+        """
+        self._transport.request("DELETE", self._path, lambda answer: None)
+
+    def consume(self, limit: int = 100, wait: float | None = None) -> Iterator[Message]:
+        """Yield message after message, and acknowledge those that the loop got through.
+
+        A message is done when the loop asks for the next one. Acks are sent one a batch of up to
+        `limit`, and when the loop is left, by whatever way: the message at hand is then not
+        acknowledged. Ends when nothing came for `wait` seconds, at 0 with the backlog; goes on for
+        ever when it is None. After a reset or seek it goes on from the new position. A message may
+        come again, after a crash or when its ack failed, but none is left out. An ack that fails
+        while the loop is left raises nothing; any other error ends the loop.
+        """
+        quiet_since = monotonic()
+        while True:
+            left = _POLL_SECONDS if wait is None else quiet_since + wait - monotonic()
+            batch = self.fetch(limit, wait=max(0.0, min(left, _POLL_SECONDS)))
+            if batch:
+                yield from self._worked_through(batch)
+                quiet_since = monotonic()
+            elif wait is not None and monotonic() >= quiet_since + wait:
+                return
+
+    def _worked_through(self, batch: Batch) -> Iterator[Message]:
+        done: Message | None = None
+        try:
+            for message in batch:
+                yield message
+                done = message
+        except BaseException:
+            # The loop was left. What is not acknowledged now comes again, so a failing ack must
+            # not take the place of the exception that may be under way.
+            if done is not None:
+                with suppress(QueueError):
+                    self.ack(done)
+            raise
+        try:
+            self.ack(batch[-1])
+        except QueueError as error:
+            # Behind an unknown outcome stands the refusal of the last attempt.
+            if not isinstance(error, StaleEpoch) and not isinstance(error.__cause__, StaleEpoch):
+                raise
+
+
+def _position(answer: Any) -> int:
+    position = answer["position"]
+    if type(position) is not int:
+        raise TypeError(f"{position!r} is not a position")
+    return position

@@ -1,0 +1,59 @@
+"""A proxy that swallows answers: what the client asked for happens, and the client never hears of it."""
+
+import select
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from socketserver import BaseRequestHandler, ThreadingTCPServer
+from threading import Thread
+from urllib.parse import urlsplit
+
+
+class CuttingProxy(ThreadingTCPServer):
+    """Forwards connections to `target`; cuts the first `cuts` of them when their answer comes."""
+
+    daemon_threads = False
+    block_on_close = True
+
+    def __init__(self, target: str, cuts: int) -> None:
+        super().__init__(("127.0.0.1", 0), _Forward)
+        parts = urlsplit(target)
+        self.target = (parts.hostname, parts.port)
+        self.left = cuts
+        self.cut = 0
+        self.url = f"http://127.0.0.1:{self.server_address[1]}"
+
+
+class _Forward(BaseRequestHandler):
+    server: CuttingProxy
+    request: socket.socket
+
+    def handle(self) -> None:
+        with socket.create_connection(self.server.target, timeout=20) as upstream:
+            while True:
+                readable, _, _ = select.select([self.request, upstream], [], [], 20)
+                if not readable:
+                    return
+                if upstream in readable and self.server.left > 0:
+                    self.server.left -= 1
+                    self.server.cut += 1
+                    return
+                for source in readable:
+                    with suppress(ConnectionError):
+                        if data := source.recv(65536):
+                            (upstream if source is self.request else self.request).sendall(data)
+                            continue
+                    return
+
+
+@contextmanager
+def cutting(target: str, cuts: int) -> Iterator[CuttingProxy]:
+    """Run a proxy on a port of its own."""
+    with CuttingProxy(target, cuts) as proxy:
+        thread = Thread(target=proxy.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield proxy
+        finally:
+            proxy.shutdown()
+            thread.join()

@@ -1,0 +1,124 @@
+"""Values: read from JSON strictly, frozen, short to look at, safe to show."""
+
+import copy
+import pickle
+from dataclasses import FrozenInstanceError, fields
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+
+from qlib import Batch, InvalidRequest, Message, Reset, Subscriber, Topic
+from qlib.models import instant, target
+from tests.qlib.hostile import message, subscriber, topic
+
+RESET = {"topic": "orders", "offset": 0, "subscribers": 3}
+BATCH = {
+    "topic": "orders",
+    "position": 4,
+    "epoch": 2,
+    "head": 9,
+    "messages": [message(5, {"a": 1})],
+}
+SCRIPT = "<script>alert('x')</script>"
+
+
+@pytest.mark.parametrize(
+    ("read", "good"),
+    [
+        (Topic.from_json, topic()),
+        (Subscriber.from_json, subscriber()),
+        (Reset.from_json, RESET),
+        (Message.from_json, message(1)),
+        (Batch.from_json, BATCH),
+    ],
+)
+def test_reading_is_strict_about_members_and_relaxed_about_more(read, good):
+    assert read(good | {"new": "member"}) == read(good)
+    refused = 0
+    for name in good:
+        broken = [{k: v for k, v in good.items() if k != name}]
+        broken += [good | {name: wrong} for wrong in (True, 1.5, [7])]
+        if name in ("payload", "description"):
+            continue
+        for answer in broken:
+            if name == "epoch" and "epoch" not in answer:
+                continue  # that is a browse
+            with pytest.raises((KeyError, TypeError, ValueError)):
+                read(answer)
+            refused += 1
+    assert refused >= 8
+
+
+def test_times_have_a_zone():
+    assert Topic.from_json(topic()).created_at == datetime(2024, 2, 29, 12, 0, 0, 1, UTC)
+    assert Topic.from_json(topic(created_at="2024-02-29T12:00:00Z")).created_at.tzinfo
+    with pytest.raises(ValueError, match="time zone"):
+        Topic.from_json(topic(created_at="2024-02-29T12:00:00"))
+
+
+def test_values_are_frozen():
+    for value in (Topic.from_json(topic()), Message.from_json(message(1)), Reset("a", 1, 2)):
+        for field in fields(value):
+            with pytest.raises(FrozenInstanceError):
+                setattr(value, field.name, "other")
+
+
+def test_batch_is_a_tuple_that_knows_where_it_was_read():
+    batch = Batch.from_json(BATCH)
+    assert isinstance(batch, tuple)
+    assert (batch.topic, batch.position, batch.epoch, batch.head) == ("orders", 4, 2, 9)
+    assert [(m.offset, m.payload, m.epoch) for m in batch] == [(5, {"a": 1}, 2)]
+    browsed = Batch.from_json({"topic": "orders", "floor": 1, "head": 9, "messages": [message(5)]})
+    assert (browsed.position, browsed.epoch, browsed[0].epoch) == (None, None, None)
+    for twin in (copy.copy(batch), pickle.loads(pickle.dumps(batch))):
+        assert type(twin) is Batch
+        assert (twin, vars(twin)) == (batch, vars(batch))
+
+
+def test_message_equality_leaves_the_epoch_out_and_hashing_works():
+    one, other = (
+        Message.from_json(message(1, {"a": 1}), 1),
+        Message.from_json(message(1, {"a": 1}), 2),
+    )
+    assert one == other
+    assert len({one, other}) == 1
+    assert one != Message.from_json(message(1, {"a": 2}), 1)
+
+
+def test_repr_is_short_and_tells_no_time():
+    assert repr(Message.from_json(message(5, {"a": 1}), 3)) == "Message(offset=5, payload={'a': 1})"
+    assert repr(Batch.from_json(BATCH)) == "<Batch of 1 from orders, offsets 5 to 5>"
+    assert repr(Batch.from_json(BATCH | {"messages": []})) == "<Batch of 0 from orders>"
+    assert repr(Topic.from_json(topic())) == "Topic(topic='orders', floor=1, head=0, subscribers=0)"
+    assert repr(Message.from_json(message(5))) == "Message(offset=5, payload=None)"
+    assert len(repr(Message.from_json(message(1, "x" * 10_000)))) < 130
+
+
+def test_html_is_escaped_and_small():
+    fields = {
+        "topic": SCRIPT,
+        "messages": [message(n, SCRIPT) | {"key": SCRIPT} for n in range(1, 31)],
+    }
+    values = [
+        Batch.from_json(BATCH | fields),
+        Topic.from_json(topic(SCRIPT, description=SCRIPT)),
+        Subscriber.from_json(subscriber(SCRIPT)),
+        Reset(SCRIPT, 1, 2),
+        Message(1, SCRIPT, SCRIPT, {SCRIPT: SCRIPT}, datetime.now(UTC)),
+    ]
+    for value in values:
+        page = value._repr_html_()
+        assert "<script" not in page
+        assert "&lt;script" in page
+    rows = values[0]._repr_html_().count("<tr>")
+    assert rows == 1 + 10 + 1
+    assert "20 more" in values[0]._repr_html_()
+
+
+def test_instant_needs_a_zone():
+    moment = datetime(2024, 1, 1, 2, tzinfo=timezone(timedelta(hours=2)))
+    assert instant(moment) == "2024-01-01T00:00:00.000000+00:00"
+    assert target(moment) == {"timestamp": instant(moment)}
+    assert target(7) == {"offset": 7}
+    with pytest.raises(InvalidRequest, match="time zone"):
+        instant(datetime(2024, 1, 1))
