@@ -138,7 +138,7 @@ class Transport:
             ) as response:
                 content = _content(response)
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
-            raise _failure(error) from error
+            raise _failure(error, self.url) from error
         if not 200 <= response.status_code < 300:
             raise _refusal(response, content)
         try:
@@ -209,12 +209,12 @@ def _refusal(response: requests.Response, content: bytes) -> QueueError:
     return from_answer(response.status_code, problem, seconds)
 
 
-def _failure(error: Exception) -> QueueError:
+def _failure(error: Exception, url: str) -> QueueError:
     reason = error.args[0] if error.args else None
     reason = reason.reason if isinstance(reason, MaxRetryError) else reason
     cause = reason.args[0] if isinstance(reason, Exception) and reason.args else None
     if isinstance(error, requests.ConnectTimeout) or isinstance(reason, NewConnectionError):
-        return Unavailable("no connection to the server")
+        return Unavailable(f"no connection to {url}")
     if isinstance(cause, ssl.SSLCertVerificationError):
         return Unavailable(f"the server's certificate is not trusted: {cause}")
     if isinstance(error, requests.exceptions.InvalidURL):

@@ -13,6 +13,7 @@ from urllib.parse import parse_qs, urlsplit
 
 # The longest that a planted hang lasts when a test goes wrong.
 PATIENCE = 20.0
+PATH = "/topics/orders/subscribers"
 TIME = "2024-02-29T12:00:00.000001+00:00"
 
 
@@ -227,3 +228,18 @@ def fetched(*offsets: int, epoch: int = 1, position: int = 0) -> Step:
 def acked(position: int, epoch: int = 1) -> Step:
     """Answer an ack."""
     return answer({"position": position, "epoch": epoch, "head": 99, "lag": 99 - position})
+
+
+STALE = problem(409, "stale_epoch")
+
+
+def acks(state: Hostile) -> list[tuple[int, int]]:
+    """Return what billing acknowledged: offset and epoch of each ack."""
+    sent = [seen.body for seen in state.seen if seen.path == f"{PATH}/billing/ack"]
+    return [(body["offset"], body["epoch"]) for body in sent]
+
+
+def waits(state: Hostile) -> list[float]:
+    """Return how long each of billing's fetches was ready to wait."""
+    sent = [seen for seen in state.seen if seen.path == f"{PATH}/billing/messages"]
+    return [float(seen.query["wait"]) for seen in sent]

@@ -1,0 +1,16 @@
+"""The smallest use of the client's door to the server."""
+
+from qlib.transport import Transport
+from tests.qlib.hostile import answer, http
+
+GOOD = answer({"value": 7})
+WHOLE = http(200, b'{"value":7}')
+
+
+def send(url: str | None, method: str = "POST", timeout: float = 5.0, **options: object) -> int:
+    """Ask for the value; the connections are closed afterwards."""
+    door = Transport(url, None, timeout)
+    try:
+        return door.request(method, ("value",), lambda it: it["value"], **options)
+    finally:
+        door.close()

@@ -1,0 +1,122 @@
+"""What a door is opened with, and how names, headers and JSON go through it."""
+
+import pytest
+
+from qlib import (
+    InvalidRequest,
+    connection,
+)
+from qlib.transport import Transport, to_json
+from tests.qlib.door import GOOD, send
+from tests.qlib.hostile import (
+    answer,
+    hostile,
+)
+
+
+def test_headers_and_no_cookies(monkeypatch):
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+    cookie = answer({"value": 7}, Set_Cookie="a=b")
+    with hostile(cookie, GOOD) as server:
+        door = Transport(server.url, "secret", 5.0)
+        for _ in range(2):
+            door.request("POST", ("value",), lambda it: it["value"], body=b"{}")
+        door.close()
+        for seen in server.seen:
+            assert seen.headers["authorization"] == "Bearer secret"
+            assert seen.headers["content-type"] == "application/json"
+            assert seen.headers["accept-encoding"] == "identity"
+            assert "cookie" not in seen.headers
+
+
+def test_settings_come_from_arguments_then_the_environment(monkeypatch):
+    monkeypatch.delenv("QUEUE_URL", raising=False)
+    assert Transport(None, None, 1.0).url == "http://127.0.0.1:8008"
+    with hostile(GOOD, GOOD) as server:
+        monkeypatch.setenv("QUEUE_URL", server.url + "/")
+        monkeypatch.setenv("QUEUE_TOKEN", "from-env")
+        assert send(None) == 7
+        assert server.seen[0].headers["authorization"] == "Bearer from-env"
+        monkeypatch.setenv("QUEUE_URL", "http://127.0.0.1:1")
+        assert send(server.url) == 7
+
+
+def test_certificates_are_verified(monkeypatch):
+    monkeypatch.delenv("REQUESTS_CA_BUNDLE", raising=False)
+    assert connection.Session(None).verify is True
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/etc/own.pem")
+    assert connection.Session(None).verify == "/etc/own.pem"
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ("ftp://host", None, 1.0),
+        ("host:8008", None, 1.0),
+        ("http://", None, 1.0),
+        ("http://[", None, 1.0),
+        ("http://host:99999", None, 1.0),
+        ("http://user:word@host", None, 1.0),
+        ("http://host/?a=b", None, 1.0),
+        ("http://host", "two\nlines", 1.0),
+        ("http://host", "naïve", 1.0),
+        ("http://host", None, 0.0),
+        ("http://host", None, float("nan")),
+    ],
+)
+def test_unusable_settings_are_refused(settings):
+    with pytest.raises(InvalidRequest) as raised:
+        Transport(*settings)
+    assert "word" not in str(raised.value)
+    assert "lines" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "sent"),
+    [
+        ("a/b", "a%2Fb"),
+        ("../x", "..%2Fx"),
+        ("%2e%2e", "%252e%252e"),
+        ("a?b#c", "a%3Fb%23c"),
+        ("é", "%C3%A9"),
+        ("\r\nX: y", "%0D%0AX%3A%20y"),
+        ("...", "..."),
+    ],
+)
+def test_names_are_encoded(name, sent):
+    with hostile(GOOD) as server:
+        door = Transport(server.url, None, 5.0)
+        door.request("GET", ("topics", name), lambda it: it["value"])
+        door.close()
+        assert server.seen[0].target == f"/topics/{sent}"
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "\ud800", None, 7])
+def test_names_that_no_url_can_carry_are_refused(name):
+    with hostile(GOOD) as server:
+        door = Transport(server.url, None, 5.0)
+        with pytest.raises(InvalidRequest):
+            door.request("GET", ("topics", name), lambda it: it["value"])
+        assert server.seen == []
+
+
+def test_json_is_compact_and_keeps_the_text():
+    assert to_json({"a": [1, None, "é\u2028"]}, "it") == '{"a":[1,null,"é\u2028"]}'.encode()
+    circle: list[object] = []
+    circle.append(circle)
+    deep: list[object] = []
+    for _ in range(100_000):
+        deep = [deep]
+    for value in (
+        float("nan"),
+        float("inf"),
+        "\ud800",
+        {1, 2},
+        object(),
+        b"",
+        circle,
+        deep,
+        10**5000,
+    ):
+        with pytest.raises(InvalidRequest, match=r"payloads\[3\] is not JSON"):
+            to_json(value, "payloads[3]")
