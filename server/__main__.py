@@ -4,6 +4,8 @@ import functools
 import logging
 import multiprocessing
 import os
+import resource
+import signal
 import struct
 import sys
 import time
@@ -24,6 +26,7 @@ from server.worker import LOG_FORMAT, load
 log = logging.getLogger("server")
 
 _PATIENCE = 60.0
+_CONNECTIONS = 16384  # those that only dawdle over their headers cost no thread
 _GRACE = 35  # seconds for what is in flight: a little more than Postgres' statement_timeout
 
 
@@ -41,7 +44,7 @@ class Server(MPServer):
             http=HTTPModes.http1,
             blocking_threads=settings.threads,
             backlog=2048,
-            backpressure=16384,  # connections; those that only dawdle over their headers cost no thread
+            backpressure=_CONNECTIONS,
             http1_settings=HTTP1Settings(header_read_timeout=10_000),
             respawn_failed_workers=True,
             workers_kill_timeout=_GRACE,
@@ -61,6 +64,8 @@ def main() -> int:
     multiprocessing.set_start_method(
         "spawn"
     )  # this process has threads; a fork would copy their locks
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # until Granian takes over
+    _allow_open_files()
     with ExitStack() as stack:
         try:
             dsn = settings.database_url or _embedded(settings, stack)
@@ -86,6 +91,16 @@ def _serve(settings: Settings, dsn: str) -> int:
         log.error("cannot listen: %s", str(error).split("\n")[0])
         return 1
     return 0
+
+
+def _allow_open_files() -> None:
+    # every connection is one; many systems begin with 256 or 1,024
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _CONNECTIONS + 1024
+    if hard != resource.RLIM_INFINITY:
+        wanted = min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _embedded(settings: Settings, stack: ExitStack) -> str:

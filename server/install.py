@@ -11,6 +11,9 @@ from psycopg2.extensions import cursor as Cursor
 
 INIT = Path(__file__).resolve().parent.parent / "init"
 _PATIENCE = 60.0
+# Under Postgres' deadlock_timeout (1 s), so that it is we who give way to traffic, never the reverse.
+_LOCK_TIMEOUT = "300ms"
+_PAUSE = 0.1
 
 log = logging.getLogger(__name__)
 
@@ -20,8 +23,9 @@ def install(dsn: str, directory: Path = INIT) -> bool:
 
     The files are applied in name order, all in one transaction under an advisory lock, so any number
     of servers may start at once. A database to which these very files were applied is left alone:
-    a function that was replaced in the database since is kept. No lock is waited for longer than a
-    second while traffic goes on; the attempt is repeated for a minute. A user who does not own the
+    a function that was replaced in the database since is kept. While traffic goes on, an attempt
+    that has to wait for a lock is soon given up and repeated, for a minute: traffic is held up by
+    less than a second and never fails. A user who does not own the
     queue, such as one with queue_app alone, uses what is there.
 
     Returns True when the files were applied. Raises psycopg2.Error.
@@ -39,6 +43,7 @@ def install(dsn: str, directory: Path = INIT) -> bool:
             if time.monotonic() > deadline:
                 raise
             log.warning("the database is busy: trying again to apply init/")
+            time.sleep(_PAUSE)
 
 
 def _apply(dsn: str, texts: list[str], digest: str) -> bool:
@@ -48,7 +53,7 @@ def _apply(dsn: str, texts: list[str], digest: str) -> bool:
             cursor.execute("set local lock_timeout = '60s'; select pg_advisory_xact_lock(42, -1)")
             if _installed(cursor, digest):
                 return False
-            cursor.execute("set local lock_timeout = '1s'")
+            cursor.execute("select set_config('lock_timeout', %s, true)", (_LOCK_TIMEOUT,))
             for text in texts:
                 cursor.execute(text)
             cursor.execute("insert into queue.installation (digest) values (%s)", (digest,))

@@ -2,8 +2,11 @@
 
 import argparse
 import os
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
+
+import psycopg2.extensions
 
 _EPILOG = """
 The token is never a flag, since everybody can see those: QUEUE_TOKEN, or QUEUE_TOKEN_FILE with the path of a file that
@@ -18,9 +21,9 @@ class Settings:
 
     host: str
     port: int
-    database_url: str | None
+    database_url: str | None = field(repr=False)  # it may hold a password
     data: Path
-    token: str | None
+    token: str | None = field(repr=False)
     hosts: tuple[str, ...]
     threads: int
     long_polls: int
@@ -39,7 +42,7 @@ def parse(arguments: list[str] | None = None) -> Settings:
         "--database-url",
         "DATABASE_URL",
         None,
-        str,
+        _connection_string,
         "PostgreSQL to use (15 to 18), as a URL or libpq keywords; unset: an embedded one in --data",
     )
     add("--data", "QUEUE_DATA", Path(".queue"), Path, "directory of the embedded PostgreSQL")
@@ -69,8 +72,8 @@ def parse(arguments: list[str] | None = None) -> Settings:
     token = _token(parser)
     if token is None and found.host not in ("127.0.0.1", "::1", "localhost"):
         parser.error(f"--host {found.host} needs a token: set QUEUE_TOKEN or QUEUE_TOKEN_FILE")
-    if found.threads < found.long_polls + 100:
-        parser.error("--threads must be at least 100 more than --long-polls")
+    if found.long_polls < 0 or found.threads < found.long_polls + 100:
+        parser.error("--long-polls is at least 0, and --threads at least 100 more than that")
     if found.connections < 1 or not 0 < found.port < 65536:
         parser.error("--connections is at least 1, --port is 1 to 65535")
     names = [name.strip().lower() for name in found.allow_host.split(",") if name.strip()]
@@ -87,11 +90,21 @@ def parse(arguments: list[str] | None = None) -> Settings:
     )
 
 
+def _connection_string(text: str) -> str:
+    try:
+        psycopg2.extensions.parse_dsn(text)
+    except psycopg2.ProgrammingError:  # its message quotes the text, which may hold a password
+        raise argparse.ArgumentTypeError("neither a URL nor keywords of libpq") from None
+    return text
+
+
 class _Adder:
     def __init__(self, parser: argparse.ArgumentParser) -> None:
         self._parser = parser
 
-    def __call__(self, flag: str, variable: str, default: object, kind: type, text: str) -> None:
+    def __call__(
+        self, flag: str, variable: str, default: object, kind: Callable[[str], object], text: str
+    ) -> None:
         shown = f"{text} [${variable}; default: {'none' if default in (None, '') else default}]"
         # argparse converts a default that is a string, so the environment is checked like a flag
         value = os.environ.get(variable) or default
@@ -107,7 +120,7 @@ def _token(parser: argparse.ArgumentParser) -> str | None:
     if path:
         try:
             token = Path(path).read_text(encoding="utf-8").strip()
-        except OSError as error:
+        except (OSError, UnicodeDecodeError) as error:
             parser.error(f"QUEUE_TOKEN_FILE cannot be read: {error}")
         if not token:
             parser.error(f"QUEUE_TOKEN_FILE is empty: {path}")

@@ -32,7 +32,7 @@ class ServerProcess:
         self.url = f"http://127.0.0.1:{self.port}"
         self._log = log
         self._flags = ["--port", str(self.port), *flags]
-        self._settings = {name.upper(): value for name, value in settings.items()}
+        self.settings = {name.upper(): value for name, value in settings.items()}
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -66,7 +66,7 @@ class ServerProcess:
                 stdout=output,
                 stderr=output,
                 cwd=ROOT,
-                env={**inherited, **self._settings},
+                env={**inherited, **self.settings},
                 start_new_session=True,  # its processes are found by their session
             )
 

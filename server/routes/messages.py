@@ -8,6 +8,7 @@ import msgspec
 from server import schemas
 from server.body import check_messages
 from server.errors import Problem
+from server.metrics import PUBLISHED
 from server.operations import Answer, Context, operation
 
 
@@ -44,13 +45,16 @@ def publish(context: Context, body: schemas.Batch, topic: str) -> Answer:
         body.sequence,
     )
     context.wakeups.happened(topic)
+    count = stored.last_offset - stored.first_offset + 1
+    if not stored.duplicate:
+        PUBLISHED.inc(count)
     return Answer(
         json.dumps(
             {
                 "topic": topic,
                 "first_offset": stored.first_offset,
                 "last_offset": stored.last_offset,
-                "count": stored.last_offset - stored.first_offset + 1,
+                "count": count,
                 "duplicate": stored.duplicate,
             }
         )

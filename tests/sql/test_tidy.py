@@ -1,0 +1,124 @@
+"""Housekeeping: what goes, what stays, in which chunks."""
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.sql.session import Session, plant, refused
+
+MOVES = """
+select s.name, count(*), min(p.move), max(p.move)
+from queue.position p join queue.subscriber s using (subscriber_id) group by 1 order by 1
+"""
+NUMBERED = "select * from queue.publish_batch('orders', '[1]', null, null, 'shop', %s)"
+
+
+@pytest.fixture
+def movers(orders: Session) -> Session:
+    """Subscribers that moved 1,499, 1,500, 1,501 and 4,000 times."""
+    orders.run("select queue.publish('orders', '1')")
+    for moves in (1499, 1500, 1501, 4000):
+        orders.rows("select queue.subscribe('orders', %s)", f"s{moves}")
+        orders.rows(
+            "insert into queue.position (subscriber_id, move, \"offset\", epoch, cause) "
+            "select subscriber_id, n, 1, n, 'seek' from queue.subscriber, generate_series(2, %s) n where name = %s",
+            moves, f"s{moves}",
+        )  # fmt: skip
+    return orders
+
+
+def newest_thousand_moves_stay(sql: Session) -> None:
+    before = sql.rows("select * from queue.subscribers order by subscriber")
+    assert sql.value("select queue.tidy()") == 501 + 3000
+    assert sql.rows(MOVES) == [
+        ("s1499", 1499, 1, 1499),
+        ("s1500", 1500, 1, 1500),
+        ("s1501", 1000, 502, 1501),
+        ("s4000", 1000, 3001, 4000),
+    ]
+    assert sql.rows("select * from queue.subscribers order by subscriber") == before
+    assert sql.value("select queue.tidy()") == 0
+
+
+def test_the_newest_thousand_moves_stay(movers: Session) -> None:
+    newest_thousand_moves_stay(movers)
+
+
+def test_control_a_tidy_that_removes_too_much_is_caught(movers: Session) -> None:
+    plant(movers, "queue.tidy", ("newest.move - 1000", "newest.move - 999"))
+    with pytest.raises(AssertionError):
+        newest_thousand_moves_stay(movers)
+
+
+def test_a_subscriber_goes_on_after_its_history_was_trimmed(movers: Session) -> None:
+    movers.run("select queue.tidy()")
+    assert movers.row("select * from queue.ack('orders', 's4000', 1, 4000)") == (1, 4000, 1, 0)
+    assert movers.row("select * from queue.reset('orders', 0)") == (0, 4)
+    assert movers.row("select move, epoch from queue.get_subscriber('orders', 's4000')") == (
+        4001,
+        4001,
+    )
+
+
+def test_a_chunk_has_a_limit(movers: Session) -> None:
+    removed = [movers.value("select queue.tidy(1000)") for _ in range(5)]
+    assert all(count <= 1000 for count in removed)
+    assert removed[-1] == 0
+    kept = movers.rows(MOVES)
+    assert [last for *_, last in kept] == [1499, 1500, 1501, 4000]
+    assert all(1000 <= count <= 1500 for _, count, *_ in kept)
+    assert movers.value("select queue.tidy(0)") == 0
+    with refused("2201W"):
+        movers.run("select queue.tidy(-1)")
+
+
+def test_rows_of_what_was_deleted_go(orders: Session) -> None:
+    orders.run(
+        "select queue.publish_batch('orders', '[1,2,3]')",
+        "select queue.subscribe('orders', 'billing', 'earliest')",
+        'insert into queue.message (topic_id, "offset", published_at, payload) '
+        "select t, n, now(), '0' from unnest(array[900, 901]) t, generate_series(1, 5) n",
+        'insert into queue.position (subscriber_id, move, "offset", epoch, cause) '
+        "select s, n, 0, 0, 'ack' from unnest(array[900, 901, 902]) s, generate_series(1, 5) n",
+        "insert into queue.subscriber (topic_id, name) values (900, 'late')",
+    )
+    assert [orders.value("select queue.tidy(4)") for _ in range(6)] == [4 + 4 + 1, 8, 6, 3, 0, 0]
+    assert orders.row('select count(*), min(topic_id), max("offset") from queue.message') == (
+        3,
+        1,
+        3,
+    )
+    assert orders.rows("select name from queue.subscriber") == [("billing",)]
+    assert orders.row("select count(*), min(subscriber_id) from queue.position") == (1, 1)
+
+
+def test_a_numbered_publish_is_forgotten_after_a_day(orders: Session) -> None:
+    for number in (1, 2):
+        orders.rows(NUMBERED, number)
+    orders.run(
+        "update queue.publication set published_at = now() - interval '1 day 1 second' where sequence = 1",
+        "update queue.publication set published_at = now() - interval '23 hours 59 minutes' where sequence = 2",
+    )
+    assert [orders.value("select queue.tidy()") for _ in range(2)] == [1, 0]
+    assert orders.row(NUMBERED, 2) == (2, 2, True)
+    assert orders.row(NUMBERED, 1) == (3, 3, False)  # too late: stored again
+
+
+def test_two_at_once(orders: Session, session: Callable[[], Session]) -> None:
+    orders.run(
+        'insert into queue.position (subscriber_id, move, "offset", epoch, cause) '
+        "values (900, 1, 0, 0, 'ack')"
+    )
+    first, second = session(), session()
+    first.run("begin")
+    assert first.value("select queue.tidy()") == 1
+    second.start("select queue.tidy()")
+    assert second.settles() == "done"
+    assert second.outcome() == 0
+    first.run("rollback")
+    assert second.value("select queue.tidy()") == 1
+
+
+def test_nothing_to_do(orders: Session) -> None:
+    orders.run("select queue.publish('orders', '1')", "select queue.subscribe('orders', 'billing')")
+    assert orders.value("select queue.tidy()") == 0
