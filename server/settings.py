@@ -124,4 +124,6 @@ def _token(parser: argparse.ArgumentParser) -> str | None:
             parser.error(f"QUEUE_TOKEN_FILE cannot be read: {error}")
         if not token:
             parser.error(f"QUEUE_TOKEN_FILE is empty: {path}")
+    if token and not (token.isascii() and token.isprintable()):
+        parser.error("a token is printable ASCII: it travels in a header")
     return token or None

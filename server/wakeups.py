@@ -141,7 +141,10 @@ class Wakeups:
         with self._lock:
             watched = list(self._watches)
         if watched:
-            self._look(watched)
+            try:
+                self._look(watched)
+            except Problem as problem:  # all connections are busy, say: we can listen nevertheless
+                log.warning("not looked: %s", problem.detail)
 
     def _look(self, watched: list[str]) -> None:
         heads = self._engine.heads(watched)

@@ -19,6 +19,7 @@ LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 def load(settings: Settings, dsn: str, lifeline: tuple[Connection, Connection]) -> Any:
     """Make the WSGI application of this process and start its threads."""
     logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
+    os.setpgrp()  # Ctrl-C is for the parent alone: of two different signals at once, Granian can hang
     engine = PostgresEngine(dsn, pool_size=settings.connections)
     wakeups = Wakeups(engine, settings.long_polls)
     housekeeping = Housekeeping(engine)

@@ -3,6 +3,7 @@
 import logging
 import select
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
@@ -38,6 +39,40 @@ def connect(dsn: str, **settings: str) -> Connection:
     )
     opened.autocommit = True
     return opened
+
+
+class Turns:
+    """Lets at most `most` callers at a time go on under one name; the others wait `patience` seconds.
+
+    A topic whose lock is held by a stuck session must not take all connections with it.
+    """
+
+    def __init__(self, most: int, patience: float) -> None:
+        """Nobody goes on yet."""
+        self._most = most
+        self._patience = patience
+        self._lock = threading.Lock()
+        self._turns: dict[str, threading.Semaphore] = {}
+        self._callers: Counter[str] = Counter()
+
+    @contextmanager
+    def taken(self, name: str) -> Iterator[None]:
+        """Take a turn. Raises Problem (503, outcome none) when none comes in time."""
+        with self._lock:
+            self._callers[name] += 1
+            turn = self._turns.setdefault(name, threading.Semaphore(self._most))
+        try:
+            if not turn.acquire(timeout=self._patience):
+                raise Problem("unavailable", f"too many wait for topic {name!r}")
+            try:
+                yield
+            finally:
+                turn.release()
+        finally:
+            with self._lock:
+                self._callers[name] -= 1
+                if not self._callers[name]:
+                    del self._callers[name], self._turns[name]
 
 
 class Pool:

@@ -10,7 +10,7 @@ import psycopg2.extensions
 
 from server.engines import Acked, Fetched, Health, Lag, Published
 from server.engines.failures import problem
-from server.engines.pool import Pool, connect
+from server.engines.pool import Pool, Turns, connect
 from server.errors import Problem
 
 CHANNEL = "queue_topics"
@@ -42,6 +42,7 @@ class PostgresEngine:
         """Open nothing yet. `patience` is how long, in seconds, a call waits for a free connection."""
         self._dsn = dsn
         self._pool = Pool(dsn, pool_size, patience)
+        self._turns = Turns(max(1, pool_size // 2), patience)
         self._announcer = Pool(dsn, 1, patience, synchronous_commit="off")
 
     def create_topic(self, topic: str, description: str | None) -> str:
@@ -73,7 +74,9 @@ class PostgresEngine:
     ) -> Published:
         """Append a batch."""
         sql = "select * from queue.publish_batch(%s, %s, %s::text[], %s, %s, %s)"
-        return Published(*self._write(sql, topic, payloads, keys, headers, producer, sequence))
+        with self._turns.taken(topic):
+            row = self._write(sql, topic, payloads, keys, headers, producer, sequence)
+        return Published(*row)
 
     def browse(self, topic: str, offset: int | None, limit: int) -> Fetched:
         """Read without a subscriber."""

@@ -1,0 +1,412 @@
+"""Hostile input: refused without a 5xx, nothing half done, and nobody else is kept waiting.
+
+What is sent goes over a bare socket, since client libraries do not send such things.
+"""
+
+import json
+import resource
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import numbers
+from tests.server.answers import ok
+from tests.server.raw import JSON, request, send
+from tests.server_process import ServerProcess
+from tests.waiting import until
+
+DAWDLERS = 1200
+GIB = 1024**3  # more than a server should ever need here
+CHUNKED = b"Transfer-Encoding: chunked\r\n"
+GOOD = b'{"payloads": [1]}'
+
+# what is sent to publish -> the statuses that are right
+BODIES: dict[str, tuple[bytes, set[int]]] = {
+    "empty": (b"", {400}),
+    "malformed": (b'{"payloads": [1}', {400}),
+    "truncated": (b'{"payloads": [1', {400}),
+    "more after it": (GOOD + b"x", {400}),
+    "twice": (GOOD + GOOD, {400}),
+    "null": (b"null", {422}),
+    "list": (b"[]", {422}),
+    "text": (b'"payloads"', {422}),
+    "NaN": (b'{"payloads": [NaN]}', {400}),
+    "Infinity": (b'{"payloads": [-Infinity]}', {400}),
+    "1e400": (b'{"payloads": [1e400]}', {422}),
+    "5,000 digits": (b'{"payloads": [' + b"1" * 5000 + b"]}", {422}),
+    "5,000 digits and a name twice": (b'{"payloads": [{"payloads":' + b"1" * 5000 + b"}]}", {422}),
+    "a name twice": (b'{"payloads": [1], "payloads": [2]}', {422}),
+    "a name twice, escaped": (b'{"payloads": [1], "p\\u0061yloads": [2]}', {422}),
+    "a name twice, deep": (
+        b'{"payloads": [1], "payloads":' + b"[" * 990 + b"]" * 990 + b"}",
+        {422},
+    ),
+    "unknown name": (b'{"payloads": [1], "x": 1}', {422}),
+    "UTF-16": ('{"payloads": [1]}'.encode("utf-16"), {400}),
+    "byte order mark": (b"\xef\xbb\xbf" + GOOD, {400}),
+    "bad UTF-8": (b'{"payloads": ["\xff"]}', {400}),
+    "bad UTF-8 in a key": (b'{"payloads": [1], "keys": ["\xc3"]}', {400}),
+    "UTF-8 surrogate": (b'{"payloads": ["\xed\xa0\x80"]}', {400}),
+    "overlong UTF-8": (b'{"payloads": ["\xc0\x80"]}', {400}),
+    "100,000 deep": (b'{"payloads": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", {422}),
+    "100,000 open": (b'{"payloads": ' + b"[" * 100_000, {400, 422}),
+    "100,000 deep, unknown name": (b'{"x": ' + b'{"x":' * 100_000, {400, 422}),
+    "half a surrogate pair": (b'{"payloads": ["\\ud800"]}', {400, 422}),
+    "surrogates the wrong way round": (b'{"payloads": ["\\udc00\\ud800"]}', {400, 422}),
+    "half a pair in a name": (b'{"payloads": [{"\\ud800": 1}]}', {400, 422}),
+    "NUL": (b'{"payloads": ["\\u0000"]}', {422}),
+    "NUL in a name": (b'{"payloads": [{"\\u0000": 1}]}', {422}),
+    "NUL in the headers": (b'{"payloads": [1], "headers": [{"h": "\\u0000"}]}', {422}),
+    "NUL in a key": (b'{"payloads": [1], "keys": ["\\u0000"]}', {422}),
+    "NUL in the producer": (b'{"payloads":[1],"producer":"\\u0000","sequence":1}', {422}),
+    "bare control character": (b'{"payloads": ["\x01"]}', {400}),
+    "bare NUL": (b'{"payloads": ["\x00"]}', {400}),
+    "one of three is bad": (b'{"payloads": [1, 2, "\\u0000"]}', {422}),
+}
+
+# whole requests -> the statuses that are right; 0: the connection is closed without an answer
+REQUESTS: dict[str, tuple[Callable[[bytes], bytes], set[int]]] = {
+    "chunked": (
+        lambda path: request(
+            "POST", path, b"11\r\n" + GOOD + b"\r\n0\r\n\r\n", JSON + CHUNKED, length=False
+        ),
+        {411},
+    ),
+    "chunked and far too long": (
+        lambda path: request(
+            "POST",
+            path,
+            (b"100000\r\n" + b" " * 0x100000 + b"\r\n") * 17,
+            JSON + CHUNKED,
+            length=False,
+        ),
+        {411},
+    ),
+    "chunked and lengthy": (
+        lambda path: request("POST", path, b"11\r\n" + GOOD + b"\r\n0\r\n\r\n", JSON + CHUNKED),
+        {400, 411},
+    ),
+    "smuggled": (
+        lambda path: request(
+            "POST", path, b"0\r\n\r\n" + request("POST", path, GOOD), JSON + CHUNKED
+        ),
+        {400, 411},
+    ),
+    "two lengths": (
+        lambda path: request("POST", path, GOOD, JSON + b"Content-Length: 5\r\n"),
+        {400},
+    ),
+    **{
+        f"length {length!r}": (
+            lambda path, length=length: request(  # type: ignore[misc]
+                "POST", path, GOOD, JSON + b"Content-Length: " + length + b"\r\n", length=False
+            ),
+            statuses,
+        )
+        for length, statuses in {
+            b"-17": {400},
+            b"+17": {400},
+            b"0x11": {400},
+            b"1_7": {400},
+            b"17.0": {400},
+            b"9" * 30: {400, 413},
+            b"17179869184": {413},
+            b"16777217": {413},
+            b"": {400, 411},
+            b"16": {400},  # one byte short
+            b"0": {400},
+        }.items()
+    },
+    "no length": (lambda path: request("POST", path, b"", length=False), {411}),
+    "other type": (
+        lambda path: request("POST", path, GOOD, b"Content-Type: text/plain\r\n"),
+        {415},
+    ),
+    "form": (
+        lambda path: request(
+            "POST", path, GOOD, b"Content-Type: application/x-www-form-urlencoded\r\n"
+        ),
+        {415},
+    ),
+    "no type": (lambda path: request("POST", path, GOOD, b""), {415}),
+    "strange type": (
+        lambda path: request("POST", path, GOOD, b"Content-Type: application/json\xff\r\n"),
+        {415},
+    ),
+    "compressed": (
+        lambda path: request(
+            "POST", path, b"\x1f\x8b\x08\x00", JSON + b"Content-Encoding: gzip\r\n"
+        ),
+        {400, 415},
+    ),
+    "header folding": (lambda path: request("POST", path, GOOD, JSON + b" folded: 1\r\n"), {400}),
+    "NUL in a header": (lambda path: request("POST", path, GOOD, JSON + b"X: \x00\r\n"), {400}),
+    "a header of 2 MB": (
+        lambda path: request("POST", path, GOOD, JSON + b"X: " + b"x" * 2_000_000 + b"\r\n"),
+        {0, 400, 431},
+    ),
+    "500 headers": (lambda path: request("POST", path, GOOD, JSON + b"X: x\r\n" * 500), {400, 431}),
+    "no HTTP": (lambda path: b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", {0, 400}),
+    "no version": (lambda path: b"POST " + path + b"\r\n\r\n", {0, 400}),
+    "HTTP/9": (
+        lambda path: b"POST " + path + b" HTTP/9.9\r\nHost: localhost\r\n\r\n",
+        {0, 400, 505},
+    ),
+    "a long path": (lambda path: request("GET", b"/" + b"x" * 100_000), {0, 404, 414, 431}),
+    "space in the path": (lambda path: request("GET", b"/topics/a b"), {400}),
+    "a byte in the path": (lambda path: request("GET", b"/topics/\xff"), {400}),
+}
+
+# ways to write a name in a path that must not lead anywhere else
+NAMES = [b"%00", b"a%0d%0aX:%201", b"%ff", b"%c0%ae", b"%F0%9F%98%80", b"%C3%A9", b"e%CC%81"]
+NAMES += [b"..", b".", b"%2e%2e", b"%2E", b"a" * 300, b"'%3B%20drop%20table%20queue.topic--"]
+NAMES += [b"%25s", b"%28s%29", b"{}", b"$1", b"%5C", b"a%20b", b"a+b", b"*", b"a;b"]
+ELSEWHERE = [b"..%2f..%2fhealth", b"a%2fb", b"../health", b"", b"/", b"a/", b"a//messages"]
+
+NUMBERS = [b"9223372036854775808", b"-9223372036854775809", b"-1", b"1.0", b"1e0", b"true", b'"1"']
+NUMBERS += [b'"\xef\xbc\x91\xef\xbc\x92"', b'"1_0"', b"1" + b"0" * 400, b"[1]", b"null", b"{}"]
+
+
+class Target:
+    """A topic with three messages and a subscriber in the middle; ``state`` is all that could change."""
+
+    def __init__(self, server: ServerProcess) -> None:
+        self.server = server
+        self.topic = f"target-{next(numbers)}"
+        self.path = f"/topics/{self.topic}/messages".encode()
+        self.subscriber = f"/topics/{self.topic}/subscribers/s"
+        ok(server.call("POST", "/topics", {"topic": self.topic}), 201)
+        ok(server.call("POST", self.path.decode(), {"payloads": ["a", "b", "c"]}), 201)
+        start = {"subscriber": "s", "start": 1}
+        ok(server.call("POST", f"/topics/{self.topic}/subscribers", start), 201)
+        self.before = self.state()
+
+    def state(self) -> list[str]:
+        """Return everything that the server says about the topic."""
+        paths = ("", "/messages", "/subscribers")
+        answers = [self.server.call("GET", f"/topics/{self.topic}{path}") for path in paths]
+        assert all(answer.status_code == 200 for answer in answers)
+        return [answer.text for answer in answers]
+
+    def refuses(self, data: bytes, statuses: set[int], *, half: bool = False) -> None:
+        """Send bytes; expect one of the statuses, a problem without insides, and nothing changed."""
+        status, body = send(self.server.port, data, half=half)
+        assert status in statuses, body[:300]
+        if body:
+            assert json.loads(body)["status"] == status
+            assert not any(word in body for word in (b"Traceback", b"psycopg", b"File "))
+        assert self.state() == self.before
+
+
+@pytest.fixture(scope="module")
+def target(server: ServerProcess) -> Target:
+    return Target(server)
+
+
+@pytest.mark.parametrize("name", BODIES)
+def test_bodies(target: Target, name: str) -> None:
+    body, statuses = BODIES[name]
+    target.refuses(request("POST", target.path, body), statuses)
+
+
+@pytest.mark.parametrize("name", REQUESTS)
+def test_requests(target: Target, name: str) -> None:
+    make, statuses = REQUESTS[name]
+    target.refuses(make(target.path), statuses, half=name in ("no HTTP", "no version"))
+
+
+def test_a_body_that_ends_early(target: Target) -> None:
+    data = request("POST", target.path, GOOD)
+    for sent in (1, 40, len(data) - len(GOOD), len(data) - 1):
+        target.refuses(data[:sent], {0, 400}, half=True)
+    # what came is whole JSON, but it is not all that was announced
+    lying = JSON + b"Content-Length: %d\r\n" % (len(GOOD) + 1)
+    target.refuses(request("POST", target.path, GOOD, lying, length=False), {0, 400}, half=True)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_names(target: Target, name: bytes) -> None:
+    topic = f"/topics/{target.topic}".encode()
+    for method, path in [
+        ("GET", b"/topics/" + name),
+        ("DELETE", b"/topics/" + name),
+        ("GET", b"/topics/" + name + b"/messages"),
+        ("GET", topic + b"/subscribers/" + name),
+        ("DELETE", topic + b"/subscribers/" + name),
+        ("GET", topic + b"/subscribers/" + name + b"/messages"),
+    ]:
+        target.refuses(request(method, path), {422})
+    for path, body in [
+        (b"/topics/" + name + b"/messages", GOOD),
+        (topic + b"/subscribers/" + name + b"/ack", b'{"offset": 3, "epoch": 0}'),
+        (topic + b"/subscribers/" + name + b"/seek", b'{"offset": 0}'),
+        (b"/topics/" + name + b"/reset", b'{"offset": 0}'),
+    ]:
+        target.refuses(request("POST", path, body), {422})
+
+
+@pytest.mark.parametrize("name", ELSEWHERE)
+def test_names_that_lead_elsewhere(target: Target, name: bytes) -> None:
+    for method in ("GET", "DELETE"):
+        target.refuses(request(method, b"/topics/" + name), {404, 405})
+
+
+@pytest.mark.parametrize(
+    "text", ["'; drop table queue.topic; --", "\\'", "%s", "$1", "{0}", "😀", "\n"]
+)
+def test_hostile_text_is_only_text(target: Target, text: str) -> None:
+    for body in ({"topic": text}, {"topic": target.topic, "description": text}):
+        target.refuses(request("POST", b"/topics", json.dumps(body).encode()), {409, 422})
+    other = f"text-{next(numbers)}"
+    made = {"topic": other, "description": text}
+    assert ok(target.server.call("POST", "/topics", made), 201)["description"] == text
+    batch = {"payloads": [text], "keys": [text], "headers": [{text: text}]}
+    numbered = {**batch, "producer": text if text != "\n" else "n", "sequence": 1}
+    ok(target.server.call("POST", f"/topics/{other}/messages", numbered), 201)
+    (message,) = ok(target.server.call("GET", f"/topics/{other}/messages"))["messages"]
+    assert [message["payload"], message["key"], message["headers"]] == [text, text, {text: text}]
+    ok(target.server.call("DELETE", f"/topics/{other}"), 204)
+    assert target.state() == target.before
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_numbers(target: Target, number: bytes) -> None:
+    subscriber = target.subscriber.encode()
+    topic = f"/topics/{target.topic}".encode()
+    for path, body in [
+        (subscriber + b"/ack", b'{"offset": %b, "epoch": 0}'),
+        (subscriber + b"/ack", b'{"offset": 3, "epoch": %b}'),
+        (subscriber + b"/seek", b'{"offset": %b}'),
+        (topic + b"/reset", b'{"offset": %b}'),
+        (topic + b"/subscribers", b'{"subscriber": "n", "start": %b}'),
+        (topic + b"/messages", b'{"payloads": [1], "producer": "p", "sequence": %b}'),
+    ]:
+        target.refuses(request("POST", path, body % number), {409, 422})
+
+
+@pytest.mark.parametrize("number", [b"9223372036854775808", b"-1", b"1.0", b"true", b"1_0", b"+1"])
+def test_numbers_in_queries(target: Target, number: bytes) -> None:
+    for path in (
+        target.path + b"?offset=" + number,
+        target.subscriber.encode() + b"/messages?after=" + number,
+    ):
+        target.refuses(request("GET", path), {422})
+    fullwidth = b"?limit=%EF%BC%91"
+    target.refuses(request("GET", target.path + fullwidth), {422})
+
+
+def test_the_target_notices_what_slips_through(target: Target) -> None:
+    """The control of everything above: a request that is no attack."""
+    other = Target(target.server)
+    with pytest.raises(AssertionError):
+        other.refuses(request("POST", other.path, GOOD), {400})
+    assert other.state() != other.before
+
+
+@pytest.fixture(scope="module", autouse=True)
+def enough_files() -> None:
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+@pytest.fixture
+def sockets(server: ServerProcess) -> Iterator[Callable[[bytes], socket.socket]]:
+    """Open connections that send some bytes and then stay."""
+    with ExitStack() as opened:
+
+        def open_one(data: bytes) -> socket.socket:
+            one = socket.create_connection(("127.0.0.1", server.port), timeout=20)
+            opened.enter_context(closing(one))
+            one.sendall(data)
+            return one
+
+        yield open_one
+
+
+def test_the_server_may_open_enough_files(start_server: Callable[..., ServerProcess]) -> None:
+    """Every connection is a file, and many systems begin with 256."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
+    try:
+        server = start_server()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    allowed, _ = resource.prlimit(server.worker(), resource.RLIMIT_NOFILE)
+    assert allowed >= min(hard, 16384)
+
+
+def memory(pid: int) -> int:
+    """Return how much memory a process has in use, in bytes."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.split("VmRSS:")[1].split()[0]) * 1024
+
+
+def threads(pid: int) -> int:
+    """Return how many threads a process has."""
+    return len(list(Path(f"/proc/{pid}/task").iterdir()))
+
+
+def others_are_served(target: Target) -> None:
+    """Expect a publish, a fetch and a look to work within the time of one patient client."""
+    topic = f"/topics/{target.topic}"
+    stored = target.server.call("POST", f"{topic}/messages", {"payloads": [1]}, timeout=5)
+    offset = ok(stored, 201)["last_offset"]
+    found = ok(target.server.call("GET", f"{target.subscriber}/messages", timeout=5))
+    assert found["messages"][-1]["offset"] == found["head"] == offset
+    ok(target.server.call("GET", "/health", timeout=5))
+
+
+def test_half_headers_keep_nobody_waiting(
+    server: ServerProcess, sockets: Callable[[bytes], socket.socket]
+) -> None:
+    target = Target(server)
+    before = threads(server.worker())
+    dawdlers = [sockets(b"POST /topics HTTP/1.1\r\nHost: loc") for _ in range(DAWDLERS)]
+    others_are_served(target)
+    for dawdler in dawdlers[::3]:
+        dawdler.sendall(b"a")  # and one more byte now and then
+    others_are_served(target)
+    assert threads(server.worker()) < before + 100  # half a header costs no thread
+    assert memory(server.worker()) < GIB
+
+
+def test_half_bodies_keep_nobody_waiting(
+    server: ServerProcess, sockets: Callable[[bytes], socket.socket]
+) -> None:
+    target = Target(server)
+    data = request("POST", target.path, GOOD)
+    dawdlers = [sockets(data[:-3]) for _ in range(DAWDLERS)]
+    until(lambda: threads(server.worker()) > DAWDLERS)  # all of them are being read
+    others_are_served(target)
+    for dawdler in dawdlers[::3]:
+        dawdler.sendall(data[-3:-2])
+    others_are_served(target)
+    assert memory(server.worker()) < GIB
+    assert ok(server.call("GET", f"/topics/{target.topic}"))["head"] == 5
+    dawdlers[1].sendall(data[-3:])  # whoever comes to an end after all is served
+    assert b" 201 Created" in dawdlers[1].recv(100)
+    for dawdler in dawdlers:
+        dawdler.close()
+    others_are_served(target)
+    assert ok(server.call("GET", f"/topics/{target.topic}"))["head"] == 7
+
+
+def test_slow_readers_keep_nobody_waiting(
+    server: ServerProcess, sockets: Callable[[bytes], socket.socket]
+) -> None:
+    target = Target(server)
+    for _ in range(4):
+        batch = {"payloads": ["x" * 1_000_000] * 2}
+        ok(server.call("POST", target.path.decode(), batch), 201)
+    readers = [sockets(request("GET", target.path)) for _ in range(20)]
+    for reader in readers:
+        assert reader.recv(12) == b"HTTP/1.1 200"  # and not one byte more
+    others_are_served(target)
+    assert memory(server.worker()) < GIB
+    received = b""
+    while chunk := readers[0].recv(1 << 20):
+        received += chunk
+    assert len(json.loads(received.partition(b"\r\n\r\n")[2])["messages"]) == 11

@@ -1,0 +1,98 @@
+"""What /metrics says, held against what was done."""
+
+import threading
+from collections.abc import Callable
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.server.answers import ok
+from tests.server_process import ServerProcess
+from tests.waiting import until
+
+Sample = tuple[str, frozenset[tuple[str, str]]]
+
+
+def samples(server: ServerProcess) -> dict[Sample, float]:
+    """Return all samples: name and labels -> value."""
+    text = server.call("GET", "/metrics").text
+    families = list(text_string_to_metric_families(text))
+    assert len({family.name for family in families}) == len(families)
+    assert all(family.documentation for family in families)
+    return {
+        (sample.name, frozenset(sample.labels.items())): sample.value
+        for family in families
+        for sample in family.samples
+    }
+
+
+def key(name: str, **labels: str) -> Sample:
+    """Return the key of a sample."""
+    return name, frozenset(labels.items())
+
+
+@pytest.fixture
+def fresh(start_server: Callable[..., ServerProcess]) -> ServerProcess:
+    """A server that nobody else calls."""
+    return start_server()
+
+
+def test_requests_and_messages_are_counted(fresh: ServerProcess) -> None:
+    ok(fresh.call("POST", "/topics", {"topic": "t"}), 201)
+    batch = {"payloads": [1, 2, 3], "producer": "p", "sequence": 1}
+    ok(fresh.call("POST", "/topics/t/messages", batch), 201)
+    ok(fresh.call("POST", "/topics/t/messages", batch), 201)  # a duplicate publishes nothing
+    assert fresh.call("POST", "/topics/nowhere/messages", {"payloads": [1]}).status_code == 404
+    assert fresh.call("GET", "/nowhere").status_code == 404
+    found = samples(fresh)
+    requests = "queue_requests_total"
+    assert found[key(requests, operation="publish", status="201")] == 2
+    assert found[key(requests, operation="publish", status="404")] == 1
+    assert found[key(requests, operation="none", status="404")] == 1
+    assert found[key("queue_request_seconds_count", operation="publish")] == 3
+    assert found[key("queue_published_messages_total")] == 3
+    assert found[key("queue_engine_up")] == 1
+
+
+def test_lags_are_there_and_go_with_their_subscriber(fresh: ServerProcess) -> None:
+    ok(fresh.call("POST", "/topics", {"topic": "t"}), 201)
+    for name, start in (("behind", "earliest"), ("done", "earliest")):
+        ok(fresh.call("POST", "/topics/t/subscribers", {"subscriber": name, "start": start}), 201)
+    ok(fresh.call("POST", "/topics/t/messages", {"payloads": [1, 2]}), 201)
+    ok(fresh.call("POST", "/topics/t/subscribers/done/ack", {"offset": 2, "epoch": 0}))
+    found = samples(fresh)
+    for name, messages in (("behind", 2), ("done", 0)):
+        assert found[key("queue_lag_messages", topic="t", subscriber=name)] == messages
+        seconds = found[key("queue_lag_seconds", topic="t", subscriber=name)]
+        assert (seconds > 0) == (messages > 0)
+    ok(fresh.call("DELETE", "/topics/t/subscribers/behind"), 204)
+    assert key("queue_lag_messages", topic="t", subscriber="behind") not in samples(fresh)
+
+
+def test_waiting_polls_are_counted(fresh: ServerProcess) -> None:
+    ok(fresh.call("POST", "/topics", {"topic": "t"}), 201)
+    ok(fresh.call("POST", "/topics/t/subscribers", {"subscriber": "s"}), 201)
+    waiting = key("queue_waiting_polls")
+    assert samples(fresh)[waiting] == 0
+    path = "/topics/t/subscribers/s/messages?wait=30"
+    poll = threading.Thread(target=fresh.call, args=("GET", path))
+    poll.start()
+    until(lambda: samples(fresh)[waiting] == 1)
+    ok(fresh.call("POST", "/topics/t/messages", {"payloads": [1]}), 201)
+    poll.join(30)
+    until(lambda: samples(fresh)[waiting] == 0)
+
+
+def test_labels_are_bounded(fresh: ServerProcess) -> None:
+    """Whatever is asked for, the series do not grow with it."""
+    for n in range(20):
+        fresh.call("GET", f"/topics/{n}")
+        fresh.call("GET", f"/{n}")
+        fresh.call("PUT", f"/topics/{n}")
+    samples(fresh)  # which is a request, too
+    before = len(samples(fresh))
+    for n in range(20, 60):
+        fresh.call("GET", f"/topics/{n}")
+        fresh.call("GET", f"/{n}")
+        fresh.call("PUT", f"/topics/{n}")
+    assert len(samples(fresh)) == before

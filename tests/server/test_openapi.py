@@ -1,0 +1,236 @@
+"""The server's description of itself: valid, complete, and kept by what it answers."""
+
+import copy
+import json
+import re
+from collections import Counter
+from contextlib import closing
+from typing import Any
+
+import jsonschema
+import msgspec
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from schemathesis import GenerationMode
+from schemathesis.checks import not_a_server_error
+from schemathesis.core.failures import FailureGroup
+from schemathesis.openapi.checks import JsonSchemaError, UndefinedStatusCode
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+import server.routes  # noqa: F401  (registers the operations)
+from server import schemas
+from server.app import create_app
+from server.engines.postgres import PostgresEngine
+from server.errors import STATUS
+from server.operations import OPERATIONS, Context
+from server.wakeups import Wakeups
+from tests.server.answers import PROBLEMS, ok
+from tests.server_process import ServerProcess
+
+CHECKS = [
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_schema_conformance,
+]
+EXAMPLES = 12  # of each operation and each way
+
+
+def takes_something(path: str) -> bool:
+    """Whether requests to a path can differ at all."""
+    return path not in ("/health", "/metrics", "/openapi.json")
+
+
+MODES = [
+    (one.method, path, mode)
+    for one in OPERATIONS
+    for path in [re.sub("<(.*?)>", r"{\1}", one.rule)]
+    for mode in GenerationMode
+    if mode is GenerationMode.POSITIVE or takes_something(path)
+]
+
+
+@pytest.fixture(scope="module")
+def document(server: ServerProcess) -> dict[str, Any]:
+    """The document as the server gives it out."""
+    found: dict[str, Any] = ok(server.call("GET", "/openapi.json"))
+    return found
+
+
+def operations(document: dict[str, Any]) -> set[tuple[str, str]]:
+    """Return method and path of all operations of a document."""
+    return {
+        (method.upper(), path) for path, methods in document["paths"].items() for method in methods
+    }
+
+
+def test_the_document_is_valid(document: dict[str, Any]) -> None:
+    schemathesis.openapi.from_dict(document).validate()
+    for schema in document["components"]["schemas"].values():
+        jsonschema.Draft202012Validator.check_schema(schema)
+    broken = copy.deepcopy(document)  # the control
+    broken["paths"]["/topics"]["get"]["responses"] = []
+    with pytest.raises(Exception, match="object"):
+        schemathesis.openapi.from_dict(broken).validate()
+
+
+def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
+    references = re.findall(r'"\$ref": "#/components/schemas/(\w+)"', json.dumps(document))
+    assert len(references) > 50
+    assert set(references) == set(document["components"]["schemas"])
+    assert json.dumps(document).count('"$ref"') == len(references)
+
+
+def test_the_document_and_the_routes_are_the_same(document: dict[str, Any], dsn: str) -> None:
+    with closing(PostgresEngine(dsn)) as engine:
+        app = create_app(Context(engine, Wakeups(engine, 1)))
+    rules = {
+        (method, re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule))
+        for rule in app.url_map.iter_rules()
+        for method in (rule.methods or set()) - {"HEAD"}
+    }
+    assert operations(document) == rules
+    assert len(rules) == len(OPERATIONS) == 17
+
+
+def test_every_operation_says_what_it_takes(document: dict[str, Any]) -> None:
+    names = Counter[str]()
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            names[operation["operationId"]] += 1
+            assert operation["summary"].endswith(".")
+            inside = {p["name"] for p in operation["parameters"] if p["in"] == "path"}
+            assert inside == set(re.findall(r"{(\w+)}", path))
+            assert ("requestBody" in operation) == (method == "post")
+            assert operation["security"] == ([{}] if path == "/health" else [{}, {"token": []}])
+            for status, response in operation["responses"].items():
+                assert response["description"]
+                kinds = set(response.get("content", ()))
+                assert (kinds == {"application/problem+json"}) == (int(status) >= 400)
+                assert (kinds == set()) == (status == "204")
+    assert set(names.values()) == {1}
+
+
+def test_every_code_is_documented(document: dict[str, Any]) -> None:
+    documented = {
+        (int(status), code)
+        for methods in document["paths"].values()
+        for operation in methods.values()
+        for status, response in operation["responses"].items()
+        if int(status) >= 400
+        for code in response["description"].split(", ")
+    }
+    # what no operation answers, since it has not come to one
+    assert documented == {(s, c) for c, s in STATUS.items() if c != "method_not_allowed"}
+    assert {code: status for code, (status, _) in PROBLEMS.items()}.items() <= STATUS.items()
+
+
+def test_parameters_are_those_that_are_checked(document: dict[str, Any]) -> None:
+    path = "/topics/{topic}/subscribers/{subscriber}/messages"
+    parameters = {
+        one["name"]: (one["required"], one["schema"])
+        for one in document["paths"][path]["get"]["parameters"]
+        if one["in"] == "query"
+    }
+    assert set(parameters) == set(schemas.FetchQuery.__struct_fields__)
+    assert not any(required for required, _ in parameters.values())
+    assert parameters["limit"][1]["minimum"] == 1 and parameters["limit"][1]["default"] == 100
+    assert parameters["wait"][1]["maximum"] == 60
+
+
+class Play:
+    """Sends what is made from the document to a topic that exists, and to others."""
+
+    def __init__(self, server: ServerProcess, document: dict[str, Any], topic: str) -> None:
+        self.server = server
+        self.topic = topic
+        self.schema = schemathesis.openapi.from_dict(document)
+        self.statuses: Counter[tuple[str, int]] = Counter()
+
+    def operation(self, method: str, path: str) -> Any:
+        """Return the operation of the loaded document."""
+        return self.schema[path][method]
+
+    def send(self, case: Any, known: bool) -> None:
+        """Send a case, to something known or as it was made; hold the answer against the document."""
+        if known:
+            names = {"topic": self.topic, "subscriber": "s"}
+            case.path_parameters = {name: names[name] for name in case.path_parameters or ()}
+        if isinstance(case.query, dict) and "wait" in case.query:
+            case.query = {**case.query, "wait": 0}
+        answer = case.call(base_url=self.server.url, timeout=20)
+        case.validate_response(answer, checks=CHECKS)
+        self.statuses[case.operation.label, answer.status_code] += 1
+
+
+@pytest.fixture
+def play(server: ServerProcess, document: dict[str, Any], topic: str) -> Play:
+    ok(server.call("POST", f"/topics/{topic}/messages", {"payloads": [1, 2, 3]}), 201)
+    ok(server.call("POST", f"/topics/{topic}/subscribers", {"subscriber": "s", "start": 0}), 201)
+    return Play(server, document, topic)
+
+
+@pytest.mark.parametrize(("method", "path", "mode"), MODES)
+def test_answers_are_as_described(play: Play, method: str, path: str, mode: GenerationMode) -> None:
+    operation = play.operation(method, path)
+    strategy = operation.as_strategy(generation_mode=mode)
+
+    @settings(
+        max_examples=EXAMPLES,
+        deadline=None,
+        database=None,
+        derandomize=True,
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(case=strategy, known=st.sampled_from([True, True, False]))
+    def run(case: Any, known: bool) -> None:
+        play.send(case, known and method != "DELETE")
+
+    run()
+    assert sum(play.statuses.values()) >= (EXAMPLES if takes_something(path) else 1)
+
+
+def test_the_play_notices_an_undocumented_answer(play: Play, document: dict[str, Any]) -> None:
+    """The control: with something taken out of the document, the same answers are wrong."""
+    changed = copy.deepcopy(document)
+    changed["components"]["schemas"]["Topic"]["properties"]["head"] = {"type": "string"}
+    del changed["paths"]["/topics/{topic}/messages"]["get"]["responses"]["404"]
+    other = Play(play.server, changed, play.topic)
+    for path, topic, failure in (
+        ("/topics/{topic}", play.topic, JsonSchemaError),
+        ("/topics/{topic}/messages", "nowhere", UndefinedStatusCode),
+    ):
+        other.topic = topic
+        case = other.operation("GET", path).Case(path_parameters={"topic": topic})
+        with pytest.raises(FailureGroup) as failed:
+            other.send(case, True)
+        assert [type(one) for one in failed.value.exceptions] == [failure]
+        right = play.operation("GET", path).Case(path_parameters={"topic": topic})
+        play.send(right, False)
+
+
+def test_the_types_of_answers_are_those_that_are_given(server: ServerProcess, topic: str) -> None:
+    """Answers are put together as text: here they are read back as the types that describe them."""
+    kinds: dict[str, type[msgspec.Struct]] = {
+        "/topics": schemas.Topics,
+        f"/topics/{topic}": schemas.Topic,
+        f"/topics/{topic}/messages": schemas.Browsed,
+        f"/topics/{topic}/subscribers": schemas.Subscribers,
+        f"/topics/{topic}/subscribers/s": schemas.Subscriber,
+        f"/topics/{topic}/subscribers/s/messages": schemas.Fetched,
+        "/health": schemas.Health,
+    }
+    batch = {"payloads": [1], "keys": ["k"], "headers": [{"h": 1}]}
+    ok(server.call("POST", f"/topics/{topic}/messages", batch), 201)
+    ok(server.call("POST", f"/topics/{topic}/subscribers", {"subscriber": "s", "start": 0}), 201)
+    for path, kind in kinds.items():
+        content = server.call("GET", path).content
+        decoded = msgspec.json.decode(content, type=kind)
+        assert json.loads(content).keys() == set(kind.__struct_fields__)
+        assert isinstance(decoded, kind)
