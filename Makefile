@@ -39,5 +39,5 @@ stress: .venv/ready
 	$(BIN)/python -m qlib.lab.stress $(STRESS)
 
 clean:
-	rm -rf .venv .queue .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .queue .queue.log .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,119 @@
+"""Servers that end when we do, however we do."""
+
+from __future__ import annotations
+
+import os
+import random
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from requests import RequestException
+
+from qlib.connection import Session
+
+ROOT = Path(__file__).resolve().parents[2]
+
+_GUARD = Path(__file__).with_name("guard.py")
+_PORTS = range(10_000, 32_768)  # below those that outgoing connections are given
+_PATIENCE = 120.0  # seconds, for a start or an end
+
+
+class StackError(RuntimeError):
+    """The stack does not start or end; the message says why."""
+
+
+class Guarded:
+    """A server behind a guard (see guard.py), which ends it when we end, in two minutes at most.
+
+    The constructor returns when a GET of `url` is answered with 2xx; it raises StackError, with
+    the end of the log, after 120 seconds or when the command ends. The command runs in `ROOT` with
+    `environment`, what it writes is appended to the file `log`, and Ctrl-C does not reach it.
+    `data` and `private` are the guard's: a directory whose PostgreSQL is ended too, and one to
+    remove.
+    """
+
+    def __init__(
+        self,
+        command: list[str],
+        url: str,
+        log: Path,
+        environment: dict[str, str],
+        data: str = "",
+        private: str = "",
+    ) -> None:
+        """Start the command and wait for it."""
+        self._log = log.open("a+b")
+        self._guard = subprocess.Popen(
+            [sys.executable, "-I", str(_GUARD), data, private, *command],
+            stdin=subprocess.PIPE,
+            stdout=self._log,
+            stderr=self._log,
+            cwd=ROOT,
+            env=environment,
+            start_new_session=True,  # out of the reach of a kernel's interrupt
+        )
+        try:
+            self._wait(url)
+        except BaseException:
+            self.stop()
+            raise
+
+    @property
+    def alive(self) -> bool:
+        """Whether it runs still."""
+        return self._guard.poll() is None
+
+    def stop(self) -> None:
+        """End the server, and what else the guard ends; again: nothing happens.
+
+        Raises StackError when it does not end within 120 seconds.
+        """
+        assert self._guard.stdin
+        self._guard.stdin.close()
+        try:
+            self._guard.wait(_PATIENCE)
+        except subprocess.TimeoutExpired:
+            raise StackError(f"the server does not end; {self._end_of_log()}") from None
+        finally:
+            self._log.close()
+
+    def _wait(self, url: str) -> None:
+        deadline = time.monotonic() + _PATIENCE
+        with Session(None) as session:
+            while self.alive and time.monotonic() < deadline:
+                try:
+                    if session.get(url, timeout=5).ok:
+                        return
+                except RequestException:
+                    pass
+                time.sleep(0.05)
+        raise StackError(f"the server does not start; {self._end_of_log()}")
+
+    def _end_of_log(self) -> str:
+        self._log.seek(0)  # the file may be gone already, with the private directory
+        lines = self._log.read().decode(errors="replace").splitlines()
+        return "\n".join([f"its log, {self._log.name}, ends:", *lines[-10:]])
+
+
+def free_port() -> int:
+    """Return a TCP port that nobody listens on; somebody else may take it the next moment."""
+    while True:
+        port = random.choice(_PORTS)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        return port
+
+
+def environment() -> dict[str, str]:
+    """Return our environment without what points to another queue, database, port or token."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name != "DATABASE_URL" and not name.startswith("QUEUE_")
+    }

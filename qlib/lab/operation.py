@@ -1,0 +1,125 @@
+"""One operation of a client: when it ran, what it asked for, and what it was told."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from time import monotonic
+from typing import Any, Literal, TypeVar
+
+from qlib.errors import DefiniteError, OutcomeUnknown
+from qlib.models import Message
+
+T = TypeVar("T")
+Outcome = Literal["ok", "fail", "unknown"]
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One call of a client, from just before it was sent until just after it ended.
+
+    `kind` is the verb. `start` and `end` are seconds of one monotonic clock. `outcome` is "ok",
+    "fail" (it surely did not happen) or "unknown" (it may have happened, or may yet); `error` is
+    then the error's class. `process` tells the clients apart. The other fields are None or empty
+    unless the kind has a use for them:
+
+    - publish: `values` sent and `offsets` returned, one a message; `producer` and `sequence` when
+      it is known to be numbered
+    - fetch: `offset` to read ahead after and `limit`; `position`, `epoch`, `offsets`, `values`
+    - browse: `offset` to begin at and `limit`; `offsets`, `values`
+    - final_read: `floor`, `head`, `offsets`, `values` of the whole topic
+    - ack: `offset` and `epoch` sent; `position` returned
+    - seek, reset: `offset`, the position moved to, None when only a time is known
+    - subscribe, info: `position` and `epoch` of the subscriber then
+    - dry_run (of a seek or reset), create_topic, delete_topic, unsubscribe, topic, topics,
+      subscribers: no more
+
+    A value is a payload's canonical JSON text. It must be unique to its attempt to publish for the
+    strongest check: of two messages with the same value, nobody can tell which one was lost.
+    """
+
+    kind: str
+    topic: str
+    start: float
+    end: float
+    outcome: Outcome = "ok"
+    error: str | None = None
+    process: str = ""
+    subscriber: str | None = None
+    offset: int | None = None
+    limit: int | None = None
+    position: int | None = None
+    epoch: int | None = None
+    floor: int | None = None
+    head: int | None = None
+    offsets: tuple[int, ...] = ()
+    values: tuple[str, ...] = ()
+    producer: str | None = None
+    sequence: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Recorder:
+    """Records the calls of one client, named `process`, with `keep`. Threads may share it."""
+
+    process: str
+    keep: Callable[[Operation], object]
+
+    def call(
+        self,
+        kind: str,
+        topic: str,
+        act: Callable[[], T],
+        told: Callable[[T], dict[str, Any]] = lambda result: {},
+        **asked: Any,
+    ) -> T:
+        """Do `act` and return its result; record it with what was `asked` and what it `told`.
+
+        Raises what `act` does, and records that as well.
+        """
+        start = monotonic()
+        try:
+            result = act()
+        except BaseException as error:
+            end = monotonic()
+            outcome: Outcome = "fail" if isinstance(error, DefiniteError) else "unknown"
+            facts = {"outcome": outcome, "error": type(error).__name__, **self._number(kind, error)}
+            self.keep(Operation(kind, topic, start, end, process=self.process, **(asked | facts)))
+            raise
+        end = monotonic()
+        facts = told(result)
+        self.keep(Operation(kind, topic, start, end, process=self.process, **(asked | facts)))
+        return result
+
+    def _number(self, kind: str, error: BaseException) -> dict[str, Any]:
+        """Return what numbers a publish in doubt, so that its repetition is known for one."""
+        if kind != "publish" or not isinstance(error, OutcomeUnknown) or error.sequence is None:
+            return {}
+        return {"producer": self.process, "sequence": error.sequence}
+
+
+def messages(found: Iterable[Message]) -> dict[str, Any]:
+    """Return messages as the fields of an operation."""
+    found = tuple(found)
+    return {
+        "offsets": tuple(message.offset for message in found),
+        "values": tuple(_text(message.payload) for message in found),
+    }
+
+
+def values(payloads: Iterable[Any]) -> tuple[str, ...]:
+    """Return payloads as the texts that they are read back as."""
+    return tuple(map(_sent, payloads))
+
+
+def _sent(payload: Any) -> str:
+    try:
+        # There and back: a tuple comes back as a list, and a key of 1 as "1".
+        return _text(json.loads(json.dumps(payload)))
+    except (TypeError, ValueError, RecursionError):
+        return repr(payload)  # The queue refuses it.
+
+
+def _text(payload: Any) -> str:
+    return json.dumps(payload, ensure_ascii=False, sort_keys=True, separators=(",", ":"))

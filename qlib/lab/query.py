@@ -1,0 +1,96 @@
+"""The database itself, as one looks at it: queries as tables, functions as their source."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+
+import pandas as pd
+import psycopg2
+from psycopg2.extensions import INTEGER, LONGINTEGER, cursor
+from psycopg2.extras import Json
+
+# A cell that waits for a lock, or for ever, ends with an error and not with a dead notebook.
+_BOUNDED = "-c lock_timeout=10s -c statement_timeout=30s"
+_WHOLE = {*INTEGER.values, *LONGINTEGER.values}
+
+
+class Table(pd.DataFrame):
+    """A DataFrame that is shown without its index, which would pass for an offset."""
+
+    def __repr__(self) -> str:
+        """Return the rows as text."""
+        return self.to_string(index=False)
+
+    def _repr_html_(self) -> str:
+        return self.to_html(index=False, border=0)
+
+
+class Source(str):
+    """SQL text that a notebook shows in colours."""
+
+    def __repr__(self) -> str:
+        """Return the text as it is."""
+        return str(self)
+
+    def _repr_markdown_(self) -> str:
+        return f"```sql\n{self}\n```"
+
+
+def sql(text: str, *values: object) -> Table:
+    """Run one statement in a transaction of its own, commit, and return its rows as a DataFrame.
+
+    `values` take the places of the `%s` in the text; without values a `%` is a `%`. A dict is
+    sent as JSON, a list as an array; what comes back is what psycopg2 makes of it, with JSON
+    parsed. A statement without rows returns an empty table. Raises psycopg2.Error, and then
+    nothing is changed, unless the connection was lost during the commit; LookupError when
+    $QUEUE_DSN is not set, which `up` does.
+    """
+    with _transaction() as rows:
+        # psycopg2 looks for placeholders only when there are values
+        rows.execute(text, [Json(v) if isinstance(v, dict) else v for v in values] or None)
+        return _table(rows)
+
+
+def source(function: str) -> Source:
+    """Return the SQL of a function of the queue as the database holds it at this moment.
+
+    The name may do without its schema `queue`; functions that share a name come one after the
+    other. Raises LookupError when there is none, and whatever `sql` raises.
+    """
+    name = function.removeprefix("queue.")
+    found = sql(
+        "select pg_get_functiondef(oid) as text from pg_proc where proname = %s"
+        " and pronamespace = 'queue'::regnamespace order by pronargs, oid",
+        name,
+    )
+    if found.empty:
+        raise LookupError(f"there is no function queue.{name}")
+    return Source("\n\n".join(text.strip() for text in found["text"]))
+
+
+def database() -> str:
+    """Return the libpq connection string of the database; LookupError when $QUEUE_DSN is not set."""
+    dsn = os.environ.get("QUEUE_DSN")
+    if not dsn:
+        raise LookupError("$QUEUE_DSN is not set: which database? lab.up() starts one")
+    return dsn
+
+
+@contextmanager
+def _transaction() -> Iterator[cursor]:
+    opened = closing(psycopg2.connect(database(), connect_timeout=5, options=_BOUNDED))
+    with opened as session, session, session.cursor() as rows:
+        yield rows
+
+
+def _table(rows: cursor) -> Table:
+    if rows.description is None:
+        return Table()
+    columns = rows.description
+    frame = pd.DataFrame(rows.fetchall(), columns=[c.name for c in columns], dtype=object)
+    for place, column in enumerate(columns):
+        if column.type_code in _WHOLE:  # a null among them would make them floats
+            frame.isetitem(place, frame.iloc[:, place].astype("Int64").array)
+    return Table(frame.infer_objects())

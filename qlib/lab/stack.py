@@ -1,0 +1,98 @@
+"""A queue of one's own: a server with its embedded PostgreSQL, started and ended as one thing."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+
+from qlib.errors import TopicNotFound
+from qlib.lab.guarded import Guarded, StackError, environment, free_port
+from qlib.publisher import QPublisher
+
+_ATTEMPTS = 3
+
+_private: Stack | None = None  # kept, since a stack ends when nobody holds its pipe any more
+
+
+class Stack:
+    """A server on a free port, with an embedded PostgreSQL in a directory.
+
+    Without `data` the directory is private and goes with the stack, messages and all; with one,
+    the data stay, and the log is the file `data` + ".log". `url` is the server's address and `dsn`
+    a libpq connection string of the database, as its superuser. The constructor returns when the
+    server answers; it raises StackError after 120 seconds, or with the end of the log. The stack
+    ends by `stop`, or else with this process, however that ends, in two minutes at most; Ctrl-C
+    does not reach it.
+    """
+
+    def __init__(self, data: Path | None = None) -> None:
+        """Start, on another port when somebody is faster to take the chosen one."""
+        for attempt in range(1, _ATTEMPTS + 1):
+            try:
+                return self._start(data, free_port())
+            except StackError as error:
+                if attempt == _ATTEMPTS or "Address already in use" not in str(error):
+                    raise
+
+    def _start(self, data: Path | None, port: int) -> None:
+        private = "" if data else tempfile.mkdtemp(prefix="queue-lab-")
+        data = (data or Path(private, "data")).absolute()
+        self.url = f"http://127.0.0.1:{port}"
+        self._server = Guarded(
+            [sys.executable, "-m", "server", "--port", str(port), "--data", str(data)],
+            f"{self.url}/health",
+            log=data.with_name(data.name + ".log"),
+            environment=environment(),
+            data=str(data),
+            private=private,
+        )
+        self.dsn = (data / "dsn").read_text().strip()
+
+    @property
+    def alive(self) -> bool:
+        """Whether it runs still."""
+        return self._server.alive
+
+    def stop(self) -> None:
+        """End the server and PostgreSQL; a private directory is removed. Again: nothing happens.
+
+        Raises StackError when they do not end within 120 seconds.
+        """
+        self._server.stop()
+
+    def __enter__(self) -> Stack:
+        """Return the stack itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """End the stack."""
+        self.stop()
+
+
+def up(fresh: str | Iterable[str] = ()) -> None:
+    """Have a queue at hand, and these topics out of it.
+
+    The queue is the one that $QUEUE_URL and $QUEUE_DSN name, else a private `Stack`, started once
+    a process and ended with it; then the two are set, so that `QPublisher()`, `QSubscriber()` and
+    `sql` find it. `fresh` names topics that are deleted if they exist, with their messages and
+    subscribers, so that what follows may run again and again. Raises StackError, or the
+    QueueError of a deletion.
+    """
+    global _private
+    if not os.environ.get("QUEUE_URL"):
+        _private = Stack()
+        os.environ["QUEUE_URL"], os.environ["QUEUE_DSN"] = _private.url, _private.dsn
+    with QPublisher() as publisher:
+        for topic in [fresh] if isinstance(fresh, str) else fresh:
+            with suppress(TopicNotFound):
+                publisher.delete_topic(topic)

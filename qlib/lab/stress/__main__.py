@@ -1,0 +1,107 @@
+"""`python -m qlib.lab.stress`: push the queue hard, look for errors, tell what was found."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import secrets
+import signal
+import sys
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+
+from tqdm import tqdm
+
+from qlib.errors import QueueError
+from qlib.lab.guarded import StackError
+from qlib.lab.stack import Stack
+from qlib.lab.stress.check import check
+from qlib.lab.stress.report import conclusion, table
+from qlib.lab.stress.run import Run, StressError
+from qlib.lab.stress.workers import Plan
+
+_EPILOG = """
+The queue is that of $QUEUE_URL and $QUEUE_TOKEN, else a private one, which is gone afterwards.
+Ctrl-C ends the publishing early; the second one gives up. The exit code is 0 when no promise was
+broken, 1 when one was, and 2 when there is no verdict.
+"""
+
+
+def main() -> int:
+    """Run, and return the exit code."""
+    options = _options()
+    tqdm.monitor_interval = 0  # no thread of its own
+    try:
+        with ExitStack() as opened:
+            url = os.environ.get("QUEUE_URL") or opened.enter_context(Stack()).url
+            directory = opened.enter_context(tempfile.TemporaryDirectory(prefix="queue-stress-"))
+            return _run(options, _plan(options, url, Path(directory)))
+    except (QueueError, StackError, StressError) as error:
+        print(f"no verdict: {error}", file=sys.stderr)
+    except KeyboardInterrupt:
+        print("no verdict: given up", file=sys.stderr)
+    return 2
+
+
+def _run(options: argparse.Namespace, plan: Plan) -> int:
+    print(_title(options), flush=True)
+    # Nobody but this process heeds Ctrl-C: what it starts from here on inherits that.
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with Run(plan) as run:
+            run.start()
+            signal.signal(signal.SIGINT, lambda number, frame: _interrupt(run))
+            run.push(options.seconds, options.resets)
+            run.drain(options.seconds)
+            history = run.history()
+            verdict = check(history)
+            print(table(history), conclusion(verdict), sep="\n\n")
+            return 0 if verdict.clean else 1
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _interrupt(run: Run) -> None:
+    if run.interrupted:
+        raise KeyboardInterrupt
+    run.interrupted = True
+
+
+def _plan(options: argparse.Namespace, url: str, directory: Path) -> Plan:
+    prefix = f"stress-{secrets.token_hex(4)}"
+    topics = tuple(f"{prefix}-{number}" for number in range(options.topics))
+    return Plan(url, options.seed, topics, options.publishers, options.subscribers, directory)
+
+
+def _title(options: argparse.Namespace) -> str:
+    crew = f"{options.publishers} publishers, {options.subscribers} subscribers"
+    return f"{crew}, {options.topics} topics, {options.seconds} s, seed {options.seed}\n"
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m qlib.lab.stress",
+        description="Push the queue hard with many processes, then check all they saw.",
+        epilog=_EPILOG,
+    )
+    for name, default, text in (
+        ("seconds", 10, "how long to publish"),
+        ("publishers", 4, "publishing processes"),
+        ("subscribers", 4, "subscribing processes"),
+        ("topics", 2, "topics, each subscriber reads one of them"),
+        ("seed", random.randrange(10**6), "what the choices hang on, random unless given"),
+    ):
+        parser.add_argument(
+            f"--{name}", type=int, default=default, help=f"{text} [{default}]", metavar="N"
+        )
+    parser.add_argument("--resets", action="store_true", help="reset and seek meanwhile")
+    options = parser.parse_args()
+    if min(options.seconds, options.publishers, options.subscribers, options.topics) < 1:
+        parser.error("there must be at least one of each")
+    return options
+
+
+if __name__ == "__main__":
+    sys.exit(main())

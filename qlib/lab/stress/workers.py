@@ -1,0 +1,172 @@
+"""The processes that push: publishers and subscribers, each with its own record of what it did."""
+
+from __future__ import annotations
+
+import gc
+import multiprocessing
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.context import SpawnContext
+from multiprocessing.sharedctypes import RawArray
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from qlib.lab.stress.records import (
+    OK,
+    Ack,
+    Fetch,
+    Log,
+    Publish,
+    checksum,
+    payload,
+    sender,
+    timed,
+)
+from qlib.models import Batch
+from qlib.publisher import QPublisher
+from qlib.subscriber import QSubscriber
+
+_LARGEST_BATCH = 500
+_BATCHES = 0.5  # of the publishes; none while a subscriber is far behind
+_FAR_BEHIND = 5_000
+_LARGEST_FETCH = 1000
+_WAITS = (0.0, 0.0, 0.05, 0.5)
+_WHOLE = 0.7  # of the acks are for all that came
+_NOT_READY = -1
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run is to do; `directory` takes the records."""
+
+    url: str
+    seed: int
+    topics: tuple[str, ...]
+    publishers: int
+    subscribers: int
+    directory: Path
+
+    def publishes(self, number: int) -> Log[Publish]:
+        """Return the record of a publisher."""
+        return Log(self.directory / f"publishes-{number}", Publish)
+
+    def fetches(self, number: int) -> Log[Fetch]:
+        """Return the record of what a subscriber got."""
+        return Log(self.directory / f"fetches-{number}", Fetch)
+
+    def acks(self, number: int) -> Log[Ack]:
+        """Return the record of what a subscriber acknowledged."""
+        return Log(self.directory / f"acks-{number}", Ack)
+
+
+class Signals:
+    """What parent and workers tell each other."""
+
+    def __init__(self, context: SpawnContext, workers: int) -> None:
+        """Say nothing yet: every worker is not ready."""
+        self.go, self.stop, self.drain, self.abort = (context.Event() for _ in range(4))
+        # Each worker writes its own places alone, so they need no lock.
+        self.messages = RawArray("q", [_NOT_READY] * workers)
+        self.lags = RawArray("q", workers)
+
+    def ready(self) -> bool:
+        """Whether every worker waits for `go`."""
+        return _NOT_READY not in self.messages
+
+    def start(self, worker: int) -> None:
+        """Report a worker and wait for the others."""
+        # A collector that walks through all imported modules would be taken for a slow answer.
+        gc.freeze()
+        self.messages[worker] = 0
+        while not self.go.wait(0.2) and not self.over():
+            pass
+
+    def over(self) -> bool:
+        """Whether there is nobody left to work for."""
+        parent = multiprocessing.parent_process()
+        return self.abort.is_set() or parent is None or not parent.is_alive()
+
+
+def publisher(number: int, plan: Plan, signals: Signals) -> None:
+    """Publish to random topics, singly and in batches, until told to stop."""
+    choose = Random(f"{plan.seed} publisher {number}")
+    n = 0
+    with QPublisher(plan.url) as queue, plan.publishes(number).writing() as write:
+        signals.start(number)
+        while not (signals.stop.is_set() or signals.over()):
+            topic = choose.randrange(len(plan.topics))
+            # Most errors live at the head, so the subscribers must be able to stay near it.
+            hurry = max(signals.lags) < _FAR_BEHIND and choose.random() < _BATCHES
+            size = choose.randint(1, _LARGEST_BATCH) if hurry else 1
+            payloads = [payload(number, n + k) for k in range(size)]
+            offset, timing = timed(_publication(queue, plan.topics[topic], payloads))
+            write(Publish(topic, n, size, offset or 0, *timing))
+            signals.messages[number] += size if timing[0] == OK else 0
+            n += size
+
+
+def _publication(
+    queue: QPublisher, topic: str, payloads: list[dict[str, Any]]
+) -> Callable[[], int]:
+    if len(payloads) == 1:
+        return lambda: queue.publish(topic, payloads[0])
+    return lambda: queue.publish_many(topic, payloads)[0]
+
+
+def subscriber(number: int, plan: Plan, signals: Signals) -> None:
+    """Fetch and acknowledge until told to drain, and then until nothing is left."""
+    topic, worker = plan.topics[number % len(plan.topics)], plan.publishers + number
+    with (
+        QSubscriber(topic, f"subscriber-{number}", start="earliest", url=plan.url) as queue,
+        plan.fetches(number).writing() as fetched,
+        plan.acks(number).writing() as acked,
+    ):
+        reader = _Reader(queue, Random(f"{plan.seed} subscriber {number}"), fetched, acked)
+        signals.start(worker)
+        while not signals.over():
+            # Looked at before the fetch: what the fetch does not find then will never come.
+            draining = signals.drain.is_set()
+            batch = reader.turn()
+            if batch is None:
+                continue
+            signals.messages[worker] += len(batch)
+            signals.lags[worker] = batch.head - (batch[-1].offset if batch else batch.head)
+            if draining and not batch and batch.position == batch.head:
+                return
+
+
+@dataclass
+class _Reader:
+    queue: QSubscriber
+    choose: Random
+    fetched: Callable[[Fetch], None]
+    acked: Callable[[Ack], None]
+
+    def turn(self) -> Batch | None:
+        """Fetch some messages and acknowledge some of them; return them, None for an error."""
+        limit, wait = self.choose.randint(1, _LARGEST_FETCH), self.choose.choice(_WAITS)
+        batch, timing = timed(lambda: self.queue.fetch(limit, wait))
+        self.fetched(Fetch(limit, round(wait * 1000), *_contents(batch), *timing))
+        if batch:
+            self._acknowledge(batch)
+        return batch
+
+    def _acknowledge(self, batch: Batch) -> None:
+        whole = self.choose.random() < _WHOLE
+        count = len(batch) if whole else self.choose.randint(0, len(batch))
+        if count:
+            last = batch[count - 1]
+            position, timing = timed(lambda: self.queue.ack(last))
+            answer = -1 if position is None else position
+            self.acked(Ack(last.offset, batch.epoch or 0, answer, *timing))
+
+
+def _contents(batch: Batch | None) -> tuple[int, int, int, int, int, int]:
+    if batch is None:
+        return 0, 0, 0, 0, 0, 0
+    total = 0
+    for message in batch:
+        total = checksum(total, message.offset, *sender(message.payload))
+    first, last = (batch[0].offset, batch[-1].offset) if batch else (0, 0)
+    return batch.position or 0, batch.epoch or 0, first, last, len(batch), total

@@ -1,0 +1,48 @@
+"""A database of the test's own as the one that the lab looks at; no figure is left open."""
+
+import threading
+from collections.abc import Callable, Iterator
+
+import matplotlib
+import pytest
+from matplotlib import pyplot
+from psycopg2.extensions import connection
+
+from tests.waiting import until
+
+matplotlib.use("agg")
+
+
+@pytest.fixture
+def queue_dsn(dsn: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The test's database, in $QUEUE_DSN."""
+    monkeypatch.setenv("QUEUE_DSN", dsn)
+    return dsn
+
+
+@pytest.fixture(autouse=True)
+def no_figure_is_left() -> Iterator[None]:
+    """Close what a test has drawn."""
+    yield
+    pyplot.close("all")
+
+
+@pytest.fixture
+def nothing_leaks(queue_dsn: str, connect: Callable[[], connection]) -> Iterator[None]:
+    """Check that a test leaves no thread, and no connection or database but those of fixtures."""
+    threads = threading.active_count()
+    watcher = connect()
+    watcher.autocommit = True
+
+    def left() -> list[tuple[str]]:
+        with watcher.cursor() as cursor:
+            cursor.execute(
+                "select application_name from pg_stat_activity where application_name <> ''"
+                " union select datname from pg_database where datname ~ '^queue_scratch_'"
+            )
+            return cursor.fetchall()
+
+    before = left()
+    yield
+    until(lambda: left() == before)
+    until(lambda: threading.active_count() == threads)

@@ -1,0 +1,97 @@
+"""Raw SQL in, a table out; and the functions as the database holds them."""
+
+from collections.abc import Callable
+
+import psycopg2
+import pytest
+from psycopg2.extensions import connection
+
+from qlib.lab import source, sql
+
+pytestmark = pytest.mark.usefixtures("queue_dsn")
+
+
+def test_rows_become_a_table() -> None:
+    found = sql("select 1 as a, 'x' as b union all select 2, 'y' order by 1")
+    assert list(found.columns) == ["a", "b"]
+    assert found["a"].tolist() == [1, 2] and found["b"].tolist() == ["x", "y"]
+
+
+def test_a_null_leaves_integers_integers() -> None:
+    great = 2**60 + 1
+    found = sql("select %s::bigint as a, 1::int as b union all select null, null", great)
+    assert found["a"].dropna().tolist() == [great]
+    assert "." not in repr(found)
+
+
+def test_a_table_is_shown_without_its_index() -> None:
+    found = sql("select 7 as a, '<b>' as b")
+    assert repr(found).split() == ["a", "b", "7", "<b>"]
+    assert found._repr_html_().count("<td>") == 2
+    assert "&lt;b&gt;" in found._repr_html_()
+
+
+def test_values_are_sent_as_what_they_are() -> None:
+    found = sql("select %s::json as a, %s::int[] as b, %s as c", {"x": [1]}, [1, 2], "it's")
+    assert found.iloc[0].tolist() == [{"x": [1]}, [1, 2], "it's"]
+
+
+def test_without_values_a_percent_sign_is_one() -> None:
+    assert sql("select 7 % 4 as a")["a"].tolist() == [3]
+
+
+def test_a_statement_is_committed(connect: Callable[[], connection]) -> None:
+    sql("select queue.create_topic('orders')")
+    assert sql("select queue.publish('orders', %s)", {"id": 1})["publish"].tolist() == [1]
+    with connect().cursor() as rows:
+        rows.execute("select payload from queue.messages")
+        assert rows.fetchall() == [({"id": 1},)]
+
+
+def test_a_statement_without_rows_returns_an_empty_table() -> None:
+    assert sql("create table public.x (a int)").empty
+    assert sql("insert into public.x values (1)").empty
+    assert sql("select a from public.x")["a"].tolist() == [1]
+
+
+def test_a_failed_statement_changes_nothing() -> None:
+    with pytest.raises(psycopg2.Error, match="does not exist"):
+        sql("create table public.y (a int); select queue.publish('nowhere', '1')")
+    assert sql("select to_regclass('public.y') as y")["y"].isna().all()
+
+
+def test_no_connection_is_left() -> None:
+    others = "select count(*) as n from pg_stat_activity where datname = current_database()"
+    with pytest.raises(psycopg2.Error):
+        sql("nonsense")
+    assert sql(f"{others} and pid <> pg_backend_pid()")["n"].tolist() == [0]
+
+
+def test_without_a_database_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("QUEUE_DSN")
+    with pytest.raises(LookupError, match="QUEUE_DSN"):
+        sql("select 1")
+
+
+def test_a_function_is_shown_as_it_is_now() -> None:
+    assert source("ack") == source("queue.ack")
+    assert source("ack").startswith("CREATE OR REPLACE FUNCTION queue.ack(p_topic text")
+    assert repr(source("ack")) == str(source("ack"))
+    sql(source("queue.publish").replace("select (", "/* mine */ select ("))
+    assert "/* mine */" in source("queue.publish")
+
+
+def test_functions_of_one_name_come_one_after_the_other() -> None:
+    sql("create function queue.twin(a int) returns int language sql as 'select 1'")
+    sql("create function queue.twin() returns int language sql as 'select 0'")
+    first, second = source("twin").split("\n\n")
+    assert "twin()" in first and "twin(a integer)" in second
+
+
+def test_a_function_is_highlighted_in_a_notebook() -> None:
+    assert source("ack")._repr_markdown_() == f"```sql\n{source('ack')}\n```"
+
+
+def test_there_is_no_such_function() -> None:
+    with pytest.raises(LookupError, match="there is no function queue.nothing"):
+        source("nothing")

@@ -1,0 +1,136 @@
+"""Every chapter shows what it says: each is run again and compared with what it has stored."""
+
+import copy
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from qlib.lab.notebooks import readme_pictures
+from tests.notebooks.chapter import ROOT, Notebook, code, problems
+
+CHAPTERS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+SANITIZE = Path(__file__).with_name("sanitize.cfg")
+BOUND = 300  # seconds
+
+chapters = pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
+
+
+def nbval(path: Path) -> str:
+    """Run a notebook under nbval in a process of its own; return the line of results."""
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    command += ["-c", str(ROOT / "notebooks" / "pytest.ini"), "--nbval", str(path)]
+    command += ["--nbval-sanitize-with", str(SANITIZE), "--nbval-current-env"]
+    inherited = {name: it for name, it in os.environ.items() if not name.startswith("QUEUE_")}
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        timeout=BOUND,
+        env={**inherited, "PYTHONPATH": str(ROOT)},
+    )
+    return re.sub(r" in .*", "", done.stdout.splitlines()[-1]) if done.stdout else done.stderr
+
+
+def read(path: Path) -> Notebook:
+    found: Notebook = json.loads(path.read_text())
+    return found
+
+
+def test_there_are_chapters() -> None:
+    assert len(CHAPTERS) >= 1
+
+
+@chapters
+def test_a_chapter_shows_what_it_stored_twice(path: Path) -> None:
+    cells = len(code(read(path)))
+    assert cells > 10
+    assert [nbval(path), nbval(path)] == [f"{cells} passed"] * 2
+
+
+def test_a_changed_offset_is_noticed(directory: Path) -> None:
+    notebook = read(CHAPTERS[0])
+    notebook["cells"] = notebook["cells"][:6]
+    stored = code(notebook)[2]["outputs"][0]["data"]["text/plain"]
+    assert stored == ["[1, 2, 3]"]
+    stored[0] = "[1, 2, 4]"
+    changed = directory / "changed.ipynb"
+    changed.write_text(json.dumps(notebook))
+    assert nbval(changed) == "1 failed, 2 passed"
+
+
+@chapters
+def test_a_chapter_is_well_made(path: Path) -> None:
+    assert problems(read(path)) == []
+    assert path.stat().st_size <= 150_000
+
+
+def planted(change: Callable[[Notebook], object]) -> list[str]:
+    notebook = copy.deepcopy(read(CHAPTERS[0]))
+    change(notebook)
+    return problems(notebook)
+
+
+def output(**content: object) -> Callable[[Notebook], object]:
+    return lambda notebook: code(notebook)[1]["outputs"].append(content)
+
+
+def without(words: str) -> Callable[[Notebook], object]:
+    def take_out(notebook: Notebook) -> None:
+        for cell in notebook["cells"]:
+            cell["source"] = [line.replace(words, "") for line in cell["source"]]
+
+    return take_out
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (lambda n: code(n)[3].update(execution_count=None), "execution counts are [1, 2, 3, None"),
+        (output(output_type="error"), "cell 2 fails"),
+        (output(output_type="stream", name="stderr", text="oh"), "cell 2 writes to stderr"),
+        (output(output_type="stream", text=f"{ROOT}/x"), "cell 2 shows what is of one machine"),
+        (output(output_type="display_data", data={"text/plain": "at 127.0.0.1"}), "cell 2 shows"),
+        (lambda n: code(n)[0].update(source=["import qlib"]), "the first cell is not the setup"),
+        (without("**Predict.**"), "**Predict.** is missing"),
+        (without("## Recap"), "## Recap is missing"),
+        (lambda n: n["cells"].insert(0, n["cells"].pop()), "the order is not"),
+        (lambda n: [c.update(metadata={}) for c in code(n)], "no folded solution"),
+        (without("lab.source("), "no lab.source("),
+        (without("<details>"), "0 closing questions"),
+        (lambda n: n["cells"].append(n["cells"][0]), "41 cells"),
+        (lambda n: n["cells"][0].update(source=["word " * 1300]), "words"),
+        (lambda n: code(n)[0].update(source=["\n"] * 13), "13 lines in a cell"),
+        (lambda n: [c.update(outputs=[]) for c in code(n)], "0 pictures"),
+    ],
+)
+def test_a_badly_made_chapter_is_noticed(
+    change: Callable[[Notebook], object], problem: str
+) -> None:
+    assert [found for found in planted(change) if problem in found]
+
+
+def test_all_that_is_to_be_sanitised_is() -> None:
+    from nbval.plugin import get_sanitize_patterns
+
+    written = SANITIZE.read_text()
+    pairs = get_sanitize_patterns(written)
+    assert len(pairs) == written.count("regex:") == written.count("replace:")
+    assert 1 <= len(pairs) < 10
+    assert all(re.fullmatch(r"\w+", replacement) for _, replacement in pairs)
+
+
+def test_the_readme_shows_pictures_of_the_chapters_as_they_are() -> None:
+    shown = re.findall(r"\(notebooks/images/(\w+)\.png\)", (ROOT / "README.md").read_text())
+    assert len(shown) >= 1
+    assert sorted(shown) == sorted(path.stem for path in (ROOT / "notebooks/images").iterdir())
+    for name in shown:
+        notebook = nbformat.read(ROOT / f"notebooks/{name}.ipynb", as_version=4)
+        image = (ROOT / f"notebooks/images/{name}.png").read_bytes()
+        assert readme_pictures(notebook) == [image]
