@@ -1,15 +1,18 @@
 """Sessions that are stepped by hand: who waits for whom, and what becomes of it."""
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 
 import psycopg2
+import psycopg2.errors
 import pytest
 from psycopg2.extensions import connection
 
 from qlib.lab import sql
 from qlib.lab.session import Session
 from qlib.lab.steps import SessionError, Waiting
+from tests.waiting import until
 
 pytestmark = pytest.mark.usefixtures("nothing_leaks")
 
@@ -141,6 +144,18 @@ def test_who_closes_the_circle_fails(a: Session, b: Session, round_: int) -> Non
         assert first.result() == [(1,)]
         first.rollback()
         second.rollback()
+
+
+def test_a_circle_is_no_wait(a: Session, connect: Callable[[], connection]) -> None:
+    """With a stranger it lasts until PostgreSQL looks for circles, a second later."""
+    with closing(connect()) as stranger, stranger.cursor() as cursor, ThreadPoolExecutor() as pool:
+        cursor.execute(ELSEWHERE)
+        a.run(PUBLISH)
+        failed = pool.submit(cursor.execute, PUBLISH)
+        until(lambda: sql("select 1 from pg_locks where not granted").size)
+        assert a.run(ELSEWHERE) == [(1,)]
+        with pytest.raises(psycopg2.errors.DeadlockDetected):
+            failed.result()
 
 
 def test_a_snapshot_stays_where_it_is(a: Session, opened: Callable[..., Session]) -> None:
