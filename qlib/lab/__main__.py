@@ -22,7 +22,7 @@ def main() -> int:
         signal.signal(number, lambda *_: sys.exit(0))
     try:
         print("starting the queue and JupyterLab …", flush=True)
-        with Stack(_DATA) as stack:
+        with Stack(_DATA, free_port(8008)) as stack:
             print(f"queue server: {stack.url}", flush=True)
             _serve_notebooks(stack)
     except StackError as error:
@@ -33,7 +33,7 @@ def main() -> int:
 
 def _serve_notebooks(stack: Stack) -> None:
     token = secrets.token_urlsafe(24)
-    url = f"http://127.0.0.1:{free_port()}"
+    url = f"http://127.0.0.1:{free_port(8888)}"
     jupyter = Guarded(
         _command(url.rpartition(":")[2]),
         f"{url}/api",

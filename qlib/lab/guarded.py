@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+from itertools import chain
 from pathlib import Path
 
 from requests import RequestException
@@ -98,16 +99,20 @@ class Guarded:
         return "\n".join([f"its log, {self._log.name}, ends:", *lines[-10:]])
 
 
-def free_port() -> int:
-    """Return a TCP port that nobody listens on; somebody else may take it the next moment."""
-    while True:
-        port = random.choice(_PORTS)
+def free_port(*preferred: int) -> int:
+    """Return a TCP port that nobody listens on, a preferred one if possible.
+
+    Somebody else may take it the next moment.
+    """
+    for port in chain(preferred, iter(lambda: random.choice(_PORTS), None)):
         with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # one that has just ended
             try:
                 probe.bind(("127.0.0.1", port))
             except OSError:
                 continue
         return port
+    raise AssertionError  # there are always more
 
 
 def environment() -> dict[str, str]:

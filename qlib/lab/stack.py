@@ -23,21 +23,23 @@ class Stack:
     """A server on a free port, with an embedded PostgreSQL in a directory.
 
     Without `data` the directory is private and goes with the stack, messages and all; with one,
-    the data stay, and the log is the file `data` + ".log". `url` is the server's address and `dsn`
+    the data stay, and the log is the file `data` + ".log". `port` is the one to listen on, if
+    nobody does yet. `url` is the server's address and `dsn`
     a libpq connection string of the database, as its superuser. The constructor returns when the
     server answers; it raises StackError after 120 seconds, or with the end of the log. The stack
     ends by `stop`, or else with this process, however that ends, in two minutes at most; Ctrl-C
     does not reach it.
     """
 
-    def __init__(self, data: Path | None = None) -> None:
+    def __init__(self, data: Path | None = None, port: int | None = None) -> None:
         """Start, on another port when somebody is faster to take the chosen one."""
         for attempt in range(1, _ATTEMPTS + 1):
             try:
-                return self._start(data, free_port())
+                return self._start(data, port or free_port())
             except StackError as error:
                 if attempt == _ATTEMPTS or "Address already in use" not in str(error):
                     raise
+                port = None
 
     def _start(self, data: Path | None, port: int) -> None:
         private = "" if data else tempfile.mkdtemp(prefix="queue-lab-")
