@@ -33,7 +33,7 @@ def main() -> int:
 
 def _serve_notebooks(stack: Stack) -> None:
     token = secrets.token_urlsafe(24)
-    url = f"http://127.0.0.1:{free_port(8888)}"
+    url = f"http://127.0.0.1:{free_port()}"
     jupyter = Guarded(
         _command(url.rpartition(":")[2]),
         f"{url}/api",
