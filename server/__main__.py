@@ -18,6 +18,7 @@ from granian.http import HTTP1Settings
 from granian.log import LogLevels
 from granian.server import MPServer
 
+from server.address import claim
 from server.embedded import EmbeddedPostgres, EmbeddedPostgresError
 from server.install import install
 from server.settings import Settings, parse
@@ -68,8 +69,12 @@ def main() -> int:
     _allow_open_files()
     with ExitStack() as stack:
         try:
+            stack.enter_context(claim(settings.host, settings.port))
             dsn = settings.database_url or _embedded(settings, stack)
             _install(dsn)
+        except OSError as error:
+            log.error("cannot listen on %s:%s: %s", settings.host, settings.port, error.strerror)
+            return 1
         except (EmbeddedPostgresError, psycopg2.Error) as error:
             log.error("cannot start: %s", str(error).strip())
             return 1
@@ -82,14 +87,10 @@ def _serve(settings: Settings, dsn: str) -> int:
     server.on_startup(
         lambda: print(f"queue server on http://{settings.host}:{settings.port}", flush=True)
     )
-    try:
-        server.serve(
-            target_loader=functools.partial(load, settings, dsn, (reader, writer)),
-            wrap_loader=False,
-        )
-    except RuntimeError as error:  # Granian's, with a backtrace of its insides in the message
-        log.error("cannot listen: %s", str(error).split("\n")[0])
-        return 1
+    server.serve(
+        target_loader=functools.partial(load, settings, dsn, (reader, writer)),
+        wrap_loader=False,
+    )
     return 0
 
 

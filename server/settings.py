@@ -4,6 +4,7 @@ import argparse
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from pathlib import Path
 
 import psycopg2.extensions
@@ -36,7 +37,7 @@ def parse(arguments: list[str] | None = None) -> Settings:
         prog="python -m server", description="Serve the queue over HTTP.", epilog=_EPILOG
     )
     add = _Adder(parser)
-    add("--host", "QUEUE_HOST", "127.0.0.1", str, "address to listen on")
+    add("--host", "QUEUE_HOST", "127.0.0.1", _address, "IP address to listen on")
     add("--port", "QUEUE_PORT", 8008, int, "port to listen on")
     add(
         "--database-url",
@@ -70,7 +71,7 @@ def parse(arguments: list[str] | None = None) -> Settings:
     )
     found = parser.parse_args(arguments)
     token = _token(parser)
-    if token is None and found.host not in ("127.0.0.1", "::1", "localhost"):
+    if token is None and found.host not in ("127.0.0.1", "::1"):
         parser.error(f"--host {found.host} needs a token: set QUEUE_TOKEN or QUEUE_TOKEN_FILE")
     if found.long_polls < 0 or found.threads < found.long_polls + 100:
         parser.error("--long-polls is at least 0, and --threads at least 100 more than that")
@@ -88,6 +89,13 @@ def parse(arguments: list[str] | None = None) -> Settings:
         found.long_polls,
         found.connections,
     )
+
+
+def _address(text: str) -> str:
+    try:  # Granian takes no names
+        return str(ip_address("127.0.0.1" if text == "localhost" else text))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not an IP address") from None
 
 
 def _connection_string(text: str) -> str:

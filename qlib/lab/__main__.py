@@ -37,6 +37,7 @@ def _serve_notebooks(stack: Stack) -> None:
     jupyter = Guarded(
         _command(url.rpartition(":")[2]),
         f"{url}/api",
+        "is running at",
         log=_DATA.with_name(_DATA.name + ".log"),
         environment=_environment(stack) | {"JUPYTER_TOKEN": token},
     )

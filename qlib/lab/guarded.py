@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from itertools import chain
 from pathlib import Path
 
@@ -29,17 +30,18 @@ class StackError(RuntimeError):
 class Guarded:
     """A server behind a guard (see guard.py), which ends it when we end, in two minutes at most.
 
-    The constructor returns when a GET of `url` is answered with 2xx; it raises StackError, with
-    the end of the log, after 120 seconds or when the command ends. The command runs in `ROOT` with
-    `environment`, what it writes is appended to the file `log`, and Ctrl-C does not reach it.
-    `data` and `private` are the guard's: a directory whose PostgreSQL is ended too, and one to
-    remove.
+    The constructor returns when the command has written `ready` and a GET of `url` is answered with
+    2xx; it raises StackError, with the end of the log, after 120 seconds or when the command ends.
+    The command runs in `ROOT` with `environment`, what it writes is appended to the file `log`, and
+    Ctrl-C does not reach it. `data` and `private` are the guard's: a directory whose PostgreSQL is
+    ended too, and one to remove.
     """
 
     def __init__(
         self,
         command: list[str],
         url: str,
+        ready: str,
         log: Path,
         environment: dict[str, str],
         data: str = "",
@@ -47,6 +49,7 @@ class Guarded:
     ) -> None:
         """Start the command and wait for it."""
         self._log = log.open("a+b")
+        begin = self._log.seek(0, os.SEEK_END)
         self._guard = subprocess.Popen(
             [sys.executable, "-I", str(_GUARD), data, private, *command],
             stdin=subprocess.PIPE,
@@ -57,7 +60,7 @@ class Guarded:
             start_new_session=True,  # out of the reach of a kernel's interrupt
         )
         try:
-            self._wait(url)
+            self._wait(url, ready.encode(), begin)
         except BaseException:
             self.stop()
             raise
@@ -81,15 +84,16 @@ class Guarded:
         finally:
             self._log.close()
 
-    def _wait(self, url: str) -> None:
+    def _wait(self, url: str, ready: bytes, begin: int) -> None:
         deadline = time.monotonic() + _PATIENCE
         with Session(None) as session:
             while self.alive and time.monotonic() < deadline:
-                try:
-                    if session.get(url, timeout=5).ok:
-                        return
-                except RequestException:
-                    pass
+                self._log.seek(begin)
+                # somebody else's server may answer at this address, while ours finds it taken
+                if ready in self._log.read():
+                    with suppress(RequestException):
+                        if session.get(url, timeout=5).ok:
+                            return
                 time.sleep(0.05)
         raise StackError(f"the server does not start; {self._end_of_log()}")
 

@@ -48,6 +48,7 @@ class Stack:
         self._server = Guarded(
             [sys.executable, "-m", "server", "--port", str(port), "--data", str(data)],
             f"{self.url}/health",
+            f"queue server on {self.url}",
             log=data.with_name(data.name + ".log"),
             environment=environment(),
             data=str(data),

@@ -59,12 +59,12 @@ def test_flags_come_before_the_environment(monkeypatch: pytest.MonkeyPatch) -> N
         monkeypatch.setenv(variable, value)
     monkeypatch.setenv("QUEUE_TOKEN", "secret")
     expected = Settings(
-        host="localhost",
+        host="127.0.0.1",
         port=81,
         database_url="dbname=x",
         data=Path("/tmp/d"),
         token="secret",
-        hosts=("localhost", "a.test", "b.test"),
+        hosts=("127.0.0.1", "a.test", "b.test"),
         threads=300,
         long_polls=200,
         connections=3,
