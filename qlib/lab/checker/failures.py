@@ -21,9 +21,7 @@ def check_failures(log: Log, faults: bool, findings: Findings) -> None:
         if o.outcome == "ok" and o.subscriber is not None:
             subscribers[o.subscriber] = min(o.end, subscribers.get(o.subscriber, inf))
     removed = {o.subscriber for o in log.operations if o.kind == "unsubscribe"}
-    for o in log.operations:
-        if o.outcome != "fail":
-            continue
+    for o in (o for o in log.operations if o.outcome == "fail"):
         spurious = {
             "Unavailable": not faults,
             "TopicNotFound": known < o.start,

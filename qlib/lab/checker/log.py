@@ -39,10 +39,7 @@ class Log:
         self.reads = sorted(reads, key=lambda o: o.end)
         self.final = next((o for o in reversed(self.reads) if o.kind == "final_read"), None)
         self.resets = [o for o in operations if o.kind == "reset" and o.outcome != "fail"]
-        self.writers: dict[str, list[Write]] = defaultdict(list)
-        for write in writes:
-            for value in write.values:
-                self.writers[value].append(write)
+        self.writers = _writers(writes)
         self.returned: dict[int, tuple[Write, str]] = {}
         self.shared: list[tuple[int, Write, str]] = []
         self._give_out()
@@ -134,6 +131,14 @@ class Log:
         if self.begun(value) > read.end:
             return "future-read", "whose publish began later"
         return "", ""
+
+
+def _writers(writes: Iterable[Write]) -> dict[str, list[Write]]:
+    found: dict[str, list[Write]] = defaultdict(list)
+    for write in writes:
+        for value in write.values:
+            found[value].append(write)
+    return found
 
 
 def _sightings(reads: Iterable[Operation]) -> Iterator[tuple[int, str, Operation]]:

@@ -45,7 +45,8 @@ def _check_holes(log: Log, final: Operation, findings: Findings) -> None:
             where = f"{log.topic} begins at {first}, and its floor is {floor}"
             findings.add("bad-first-offset", where)
         elif unexplained:
-            where = f"the final read of {log.topic} has nothing at {span((begin, end))}"
+            hole = span((begin,) if begin == end else (begin, end))
+            where = f"the final read of {log.topic} has nothing at {hole}"
             findings.add("gap", where, unexplained)
     if first < floor:
         findings.add("bad-first-offset", f"{log.topic} has {first}, before its floor, {floor}")
