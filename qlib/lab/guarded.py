@@ -49,6 +49,7 @@ class Guarded:
     ) -> None:
         """Start the command and wait for it."""
         self._log = log.open("a+b")
+        self._url, self._ready, self._killed = url, ready, False
         begin = self._log.seek(0, os.SEEK_END)
         self._guard = subprocess.Popen(
             [sys.executable, "-I", str(_GUARD), data, private, *command],
@@ -60,7 +61,7 @@ class Guarded:
             start_new_session=True,  # out of the reach of a kernel's interrupt
         )
         try:
-            self._wait(url, ready.encode(), begin)
+            self._wait(ready, begin, url)
         except BaseException:
             self.stop()
             raise
@@ -68,7 +69,22 @@ class Guarded:
     @property
     def alive(self) -> bool:
         """Whether it runs still."""
-        return self._guard.poll() is None
+        return self._guard.poll() is None and not self._killed
+
+    def kill(self) -> None:
+        """Kill the server, and the PostgreSQL in `data`, with SIGKILL; again: nothing happens.
+
+        Raises StackError when the guard has ended, or does not do it in 120 seconds.
+        """
+        if not self._killed:
+            self._order(b"k", "killed, as asked")
+            self._killed = True
+
+    def restart(self) -> None:
+        """Start the command again after `kill`, and wait for it; raises like the constructor."""
+        if self._killed:
+            self._killed = False
+            self._order(b"s", self._ready, self._url)
 
     def stop(self) -> None:
         """End the server, and what else the guard ends; again: nothing happens.
@@ -84,18 +100,27 @@ class Guarded:
         finally:
             self._log.close()
 
-    def _wait(self, url: str, ready: bytes, begin: int) -> None:
+    def _order(self, order: bytes, done: str, url: str = "") -> None:
+        assert self._guard.stdin
+        begin = self._log.seek(0, os.SEEK_END)
+        with suppress(BrokenPipeError):  # it has ended, as the wait will find
+            os.write(self._guard.stdin.fileno(), order)
+        self._wait(done, begin, url)
+
+    def _wait(self, words: str, begin: int, url: str) -> None:
+        """Return when the words are in the log behind `begin`, and `url` is answered, if any."""
         deadline = time.monotonic() + _PATIENCE
         with Session(None) as session:
             while self.alive and time.monotonic() < deadline:
                 self._log.seek(begin)
                 # somebody else's server may answer at this address, while ours finds it taken
-                if ready in self._log.read():
+                if words.encode() in self._log.read():
                     with suppress(RequestException):
-                        if session.get(url, timeout=5).ok:
+                        if not url or session.get(url, timeout=5).ok:
                             return
                 time.sleep(0.05)
-        raise StackError(f"the server does not start; {self._end_of_log()}")
+        aim = "start" if url else "end"
+        raise StackError(f"the server does not {aim}; {self._end_of_log()}")
 
     def _end_of_log(self) -> str:
         self._log.seek(0)  # the file may be gone already, with the private directory

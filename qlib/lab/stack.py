@@ -61,6 +61,22 @@ class Stack:
         """Whether it runs still."""
         return self._server.alive
 
+    def crash(self) -> None:
+        """Kill the server and PostgreSQL with SIGKILL; again: nothing happens.
+
+        What was acknowledged is on disk; what was in flight has an unknown outcome. A directory of
+        the stack's own stays. Raises StackError when the stack has ended.
+        """
+        self._server.kill()
+
+    def restart(self) -> None:
+        """Start both again after `crash`, on the same data, port and `dsn`.
+
+        Returns when the server answers, hence after the recovery; clients made before go on.
+        Raises StackError like the constructor, also when the port was taken meanwhile.
+        """
+        self._server.restart()
+
     def stop(self) -> None:
         """End the server and PostgreSQL; a private directory is removed. Again: nothing happens.
 
@@ -82,20 +98,51 @@ class Stack:
         self.stop()
 
 
-def up(fresh: str | Iterable[str] = ()) -> None:
+def up(fresh: str | Iterable[str] = (), *, private: bool = False) -> None:
     """Have a queue at hand, and these topics out of it.
 
     The queue is the one that $QUEUE_URL and $QUEUE_DSN name, else a private `Stack`, started once
     a process and ended with it; then the two are set, so that `QPublisher()`, `QSubscriber()` and
-    `sql` find it. `fresh` names topics that are deleted if they exist, with their messages and
-    subscribers, so that what follows may run again and again. Raises StackError, or the
-    QueueError of a deletion.
+    `sql` find it. With `private` it is the private one in any case, and from then on: one that
+    `crash` may kill. If it was killed, it is started again. `fresh` names topics that are deleted
+    if they exist, with their messages and subscribers, so that what follows may run again and
+    again. Raises StackError, or the QueueError of a deletion.
     """
     global _private
-    if not os.environ.get("QUEUE_URL"):
-        _private = Stack()
+    if private or not os.environ.get("QUEUE_URL"):
+        _private = _private or Stack()
         os.environ["QUEUE_URL"], os.environ["QUEUE_DSN"] = _private.url, _private.dsn
+    if _private and _is_at_hand(_private):
+        _private.restart()
     with QPublisher() as publisher:
         for topic in [fresh] if isinstance(fresh, str) else fresh:
             with suppress(TopicNotFound):
                 publisher.delete_topic(topic)
+
+
+def crash() -> None:
+    """Kill the queue at hand with SIGKILL: the server and its PostgreSQL; again: nothing happens.
+
+    Nothing acknowledged is lost; what was in flight has an unknown outcome. Raises StackError when
+    the queue is not a private one of this process: `up(private=True)` makes one.
+    """
+    _crashable().crash()
+
+
+def restart() -> None:
+    """Start the queue at hand again after `crash`, on the same data and at the same address.
+
+    Returns when the server answers. Publishers and subscribers made before go on working, sessions
+    with the database do not. Raises StackError as `crash` does, or when it does not start.
+    """
+    _crashable().restart()
+
+
+def _crashable() -> Stack:
+    if _private is None or not _is_at_hand(_private):
+        raise StackError("this queue is not ours to kill: call lab.up(private=True) first")
+    return _private
+
+
+def _is_at_hand(stack: Stack) -> bool:
+    return os.environ.get("QUEUE_URL") == stack.url

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 
-from qlib.lab.plots import colours_of
+from qlib.lab.look import FAINT, INK, WIDTH, colours_of, new_axes
 from qlib.lab.session import Session
 from qlib.lab.steps import Event
 
@@ -15,9 +14,7 @@ _HEIGHT = 0.3  # of a bar; the lanes are 1 apart
 _EDGE = 0.35  # steps that a bar reaches beyond what is in it
 _RIM = 0.7  # steps between the last one and the edge of the picture
 _STEP = 0.72  # inches, so that the words of two steps that follow each other have room
-_LEAST = 7.6
 _LANE = 0.95
-_INK = colours_of([""])[""]
 
 
 def timeline(*sessions: Session, ax: Axes | None = None) -> None:
@@ -31,8 +28,8 @@ def timeline(*sessions: Session, ax: Axes | None = None) -> None:
     """
     numbers = _numbers(sessions)
     if ax is None:
-        size = (max(_LEAST, 1.2 + _STEP * len(numbers)), 0.8 + _LANE * len(sessions))
-        ax = plt.subplots(figsize=size, dpi=100, layout="constrained")[1]
+        width = max(WIDTH, 1.2 + _STEP * len(numbers))
+        ax = new_axes(0.8 + _LANE * len(sessions), width)
     colours = colours_of([session.name for session in sessions])
     lanes = {session.name: lane for lane, session in enumerate(sessions)}
     for session in sessions:
@@ -83,7 +80,7 @@ def _wait(
     for blocker in event.waited_for:
         if blocker in lanes:
             edge = _HEIGHT / 2 if lanes[blocker] < lane else -_HEIGHT / 2
-            arrow = {"arrowstyle": "-|>", "color": _INK, "lw": 1.2, "shrinkA": 5, "shrinkB": 0}
+            arrow = {"arrowstyle": "-|>", "color": INK, "lw": 1.2, "shrinkA": 5, "shrinkB": 0}
             tip, tail = (left, lanes[blocker] + edge), (left, lane)
             ax.annotate("", tip, tail, arrowprops=arrow, zorder=4)
 
@@ -91,15 +88,15 @@ def _wait(
 def _mark(ax: Axes, event: Event, numbers: dict[int | None, float], lane: int, colour: str) -> None:
     start, end = numbers[event.started], numbers[event.ended]
     shape = "X" if event.failed else "s" if event.idle else "o"
-    look: dict[str, Any] = {"fontsize": 9, "color": _INK}
+    look: dict[str, Any] = {"fontsize": 9, "color": INK}
     above, below = lane - _HEIGHT / 2 - 0.06, lane + _HEIGHT / 2 + 0.06
     if event.waited_for:  # its name stands beside the arrow
-        ax.plot(start, lane, "o", ms=5, color=colour, mec=_INK, mew=0.8, zorder=5)
+        ax.plot(start, lane, "o", ms=5, color=colour, mec=INK, mew=0.8, zorder=5)
         ax.text(start + 0.07, above, event.what, ha="left", va="bottom", **look)
     else:
         ax.text(start, above, event.what, ha="center", va="bottom", **look)
     if event.ended is not None:
-        ax.plot(end, lane, shape, ms=7, color=colour, mec=_INK, mew=0.8, zorder=5)
+        ax.plot(end, lane, shape, ms=7, color=colour, mec=INK, mew=0.8, zorder=5)
         ax.text(end, below, event.outcome, ha="center", va="top", **look)
 
 
@@ -111,5 +108,5 @@ def _frame(ax: Axes, lanes: dict[str, int], count: int) -> None:
     ax.set_yticks(list(lanes.values()), list(lanes), fontsize=11)
     ax.tick_params(axis="y", length=0)
     for lane in lanes.values():
-        ax.axhline(lane, color="#DDDDDD", lw=1, zorder=0)
+        ax.axhline(lane, color=FAINT, lw=1, zorder=0)
     ax.spines[["top", "right", "left"]].set_visible(False)

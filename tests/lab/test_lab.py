@@ -7,16 +7,26 @@ from qlib import lab
 
 def test_what_the_lab_offers() -> None:
     assert lab.__all__ == [
+        "History",
         "SessionError",
         "Stack",
         "StackError",
+        "Verdict",
+        "check",
         "claim",
+        "crash",
+        "curve",
         "interleave",
         "ladder",
+        "live",
+        "progress",
+        "record",
+        "restart",
         "session",
         "source",
         "sql",
         "strategy",
+        "strip",
         "timeline",
         "up",
     ]

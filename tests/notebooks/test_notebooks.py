@@ -2,10 +2,7 @@
 
 import copy
 import json
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,28 +11,11 @@ import pytest
 
 from qlib.lab.notebooks import readme_pictures
 from tests.notebooks.chapter import ROOT, Notebook, code, problems
+from tests.notebooks.strict import SANITIZE, nbval
 
 CHAPTERS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-SANITIZE = Path(__file__).with_name("sanitize.cfg")
-BOUND = 300  # seconds
 
 chapters = pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
-
-
-def nbval(path: Path) -> str:
-    """Run a notebook under nbval in a process of its own; return the line of results."""
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
-    command += ["-c", str(ROOT / "notebooks" / "pytest.ini"), "--nbval", str(path)]
-    command += ["--nbval-sanitize-with", str(SANITIZE), "--nbval-current-env"]
-    inherited = {name: it for name, it in os.environ.items() if not name.startswith("QUEUE_")}
-    done = subprocess.run(
-        command,
-        capture_output=True,
-        text=True,
-        timeout=BOUND,
-        env={**inherited, "PYTHONPATH": str(ROOT)},
-    )
-    return re.sub(r" in .*", "", done.stdout.splitlines()[-1]) if done.stdout else done.stderr
 
 
 def read(path: Path) -> Notebook:

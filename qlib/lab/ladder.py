@@ -1,26 +1,22 @@
-"""Pictures of a queue."""
+"""The picture of how a topic grows and its subscribers climb after it."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import ScaledTranslation, Transform
 
+from qlib.lab.look import INK, colours_of, label_ends, new_axes, open_frame, titled
 from qlib.lab.query import sql
 
-# Okabe and Ito's colours, which the colour-blind can tell apart. The cast of the chapters has its
-# own, whoever else is in the picture.
-_CAST = {"": "#333333", "kitchen": "#0072B2", "billing": "#D55E00", "mailer": "#009E73"}
-_OTHERS = ("#CC79A7", "#56B4E9", "#E69F00")
+HEIGHT = 3.6  # inches
 
 _NAMED = 12  # steps: as many can be told by name below the axis
 _MARKED = 100  # events: with more, their marks would run into each other
 _APART = 2.5  # points between lines that would otherwise hide each other
-_LINE_HEIGHT = 13.0  # points
 
 # The head is the one without a name, which no subscriber can be.
 _EVENTS = """
@@ -50,7 +46,7 @@ def ladder(topic: str, *, by: str = "step", ax: Axes | None = None) -> None:
         raise LookupError(f"there is no topic {topic!r}")
     at = pd.to_datetime(events["at"], utc=True)
     events["x"] = (at - at[0]).dt.total_seconds() if by == "time" else at.rank(method="dense") - 1
-    ax = ax or plt.subplots(figsize=(7.6, 3.6), dpi=100, layout="constrained")[1]
+    ax = ax or new_axes(HEIGHT)
     colours = colours_of(events["who"].unique().tolist())
     positions = _positions(events)
     for level, (who, colour) in enumerate(colours.items()):
@@ -60,13 +56,6 @@ def ladder(topic: str, *, by: str = "step", ax: Axes | None = None) -> None:
     _frame(ax, topic, positions)
     _steps(ax, events, by)
     _labels(ax, positions, colours)
-
-
-def colours_of(names: list[str]) -> dict[str, str]:
-    """Return the colour of each name: the cast's own, another for others; "" is the ink."""
-    others = [name for name in names if name not in _CAST]
-    given = {name: _OTHERS[n % len(_OTHERS)] for n, name in enumerate(others)}
-    return {name: (_CAST | given)[name] for name in names}
 
 
 def _positions(events: pd.DataFrame) -> pd.DataFrame:
@@ -103,43 +92,30 @@ def _marks(ax: Axes, events: pd.DataFrame, who: str, colour: str, down: Transfor
 
 def _frame(ax: Axes, topic: str, positions: pd.DataFrame) -> None:
     top = max(1.0, positions[""].iloc[-1])
-    ax.set_title(f"topic {topic}", loc="left", fontsize=11, color=_CAST[""])
+    titled(ax, f"topic {topic}")
     ax.set_ylabel("offset")
     ax.yaxis.set_major_locator(MaxNLocator(10, integer=True))
     ax.set_xlim(0, positions.index[-1])
     ax.set_ylim(-0.12 * top, 1.12 * top)
-    ax.spines[["top", "right"]].set_visible(False)
-    ax.grid(axis="y", color="#DDDDDD", lw=0.6)
-    ax.set_axisbelow(True)
+    open_frame(ax)
 
 
 def _steps(ax: Axes, events: pd.DataFrame, by: str) -> None:
     ax.set_xlabel("seconds" if by == "time" else "step")
     for x in events.loc[events["cause"] == "reset", "x"].unique():
-        ax.axvline(x, color=_CAST[""], lw=1, ls=":")
+        ax.axvline(x, color=INK, lw=1, ls=":")
         top = ax.get_xaxis_transform()
         ax.annotate("reset", (x, 1.01), xycoords=top, ha="center", va="bottom", fontsize=9)
     if by == "time" or events["x"].max() > _NAMED:
         return ax.xaxis.set_major_locator(MaxNLocator(12, integer=by != "time"))
     steps = events.drop_duplicates("x")
-    names = (steps["who"] + "\n" + steps["cause"]).str.strip()
+    who = steps["who"].where(steps["cause"] != "reset", "")  # which moves everybody
+    names = (who + "\n" + steps["cause"]).str.strip()
     ax.set_xticks(steps["x"], names, fontsize=8)
 
 
 def _labels(ax: Axes, positions: pd.DataFrame, colours: dict[str, str]) -> None:
-    """Write the names at the ends of their lines, one below the other where these meet."""
     x, last = positions.index[-1], positions.iloc[-1]
-    points = 72 / ax.figure.dpi
-    free = float("inf")
-    for who, offset in last.sort_values(ascending=False, kind="stable").items():
-        wanted = ax.transData.transform((x, offset))[1] * points
-        placed = min(wanted, free)
-        free = placed - _LINE_HEIGHT
-        text = f"{who}, lag {last[''] - offset:.0f}" if who else f"head {offset:.0f}"
-        look: dict[str, Any] = {
-            "color": colours[str(who)],
-            "va": "center",
-            "fontsize": 10,
-            "annotation_clip": False,
-        }
-        ax.annotate(text, (x, offset), (6, placed - wanted), textcoords="offset points", **look)
+    named = {who: f"{who}, lag {last[''] - last[who]:.0f}" for who in colours if who}
+    named[""] = f"head {last['']:.0f}"
+    label_ends(ax, [(x, last[who], named[who], colours[who]) for who in sorted(colours)])

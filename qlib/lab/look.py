@@ -1,0 +1,64 @@
+"""What all pictures share: colours, sizes, and names beside what they name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
+
+INK = "#333333"
+FAINT = "#DDDDDD"
+WIDTH = 7.6  # inches
+
+# Okabe and Ito's colours, which the colour-blind can tell apart. The cast of the chapters has its
+# own, whoever else is in the picture.
+_CAST = {"": INK, "kitchen": "#0072B2", "billing": "#D55E00", "mailer": "#009E73"}
+_OTHERS = ("#CC79A7", "#56B4E9", "#E69F00")
+
+_LINE_HEIGHT = 13.0  # points
+
+
+def colours_of(names: list[str]) -> dict[str, str]:
+    """Return the colour of each name: the cast's own, another for others; "" is the ink."""
+    others = [name for name in names if name not in _CAST]
+    given = {name: _OTHERS[n % len(_OTHERS)] for n, name in enumerate(others)}
+    return {name: (_CAST | given)[name] for name in names}
+
+
+def new_axes(height: float, width: float = WIDTH) -> Axes:
+    """Return the axes of a new figure of pyplot's, which a notebook shows; sizes in inches."""
+    return plt.subplots(figsize=(width, height), dpi=100, layout="constrained")[1]
+
+
+def titled(ax: Axes, title: str) -> None:
+    """Write a title above the left end."""
+    ax.set_title(title, loc="left", fontsize=11, color=INK)
+
+
+def open_frame(ax: Axes) -> None:
+    """Leave only the axes at the left and below, and lines across to read heights by."""
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.grid(axis="y", color=FAINT, lw=0.6)
+    ax.set_axisbelow(True)
+
+
+def label_ends(ax: Axes, ends: Iterable[tuple[float, float, str, str]]) -> None:
+    """Write names beside the ends of their lines, one below the other where these meet.
+
+    Each end is x, y, text and colour. The limits and scales of the axes must be set before.
+    """
+    points = 72 / ax.figure.dpi
+    free = float("inf")
+    for x, y, text, colour in sorted(ends, key=lambda end: -end[1]):
+        wanted = ax.transData.transform((x, y))[1] * points
+        placed = min(wanted, free)
+        free = placed - _LINE_HEIGHT
+        look: dict[str, Any] = {
+            "color": colour,
+            "va": "center",
+            "fontsize": 10,
+            "annotation_clip": False,
+        }
+        ax.annotate(text, (x, y), (6, placed - wanted), textcoords="offset points", **look)
