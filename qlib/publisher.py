@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from itertools import count
 from threading import Lock
-from types import TracebackType
 from typing import Any, TypeVar
 from uuid import uuid4
 
@@ -45,12 +44,7 @@ class QPublisher:
         """Return the publisher itself."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Close the connections."""
         self.close()
 

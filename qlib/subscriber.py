@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import suppress
 from datetime import datetime
 from time import monotonic
-from types import TracebackType
 from typing import Any
 
 from qlib.errors import InvalidRequest, QueueError, StaleEpoch
@@ -65,12 +64,7 @@ class QSubscriber:
         """Return the subscriber itself."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Close the connections; the subscriber stays."""
         self.close()
 

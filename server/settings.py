@@ -36,7 +36,27 @@ def parse(arguments: list[str] | None = None) -> Settings:
     parser = argparse.ArgumentParser(
         prog="python -m server", description="Serve the queue over HTTP.", epilog=_EPILOG
     )
-    add = _Adder(parser)
+    _add_flags(_Adder(parser))
+    found = parser.parse_args(arguments)
+    token = _token(parser)
+    _check(parser, found, token)
+    names = [name.strip().lower() for name in found.allow_host.split(",") if name.strip()]
+    return Settings(
+        found.host,
+        found.port,
+        found.database_url,
+        found.data.absolute(),
+        token,
+        (found.host, *names),
+        found.threads,
+        found.long_polls,
+        found.connections,
+    )
+
+
+def _add_flags(add: "_Adder") -> None:
+    polls = "long polls at once; one more is answered 503"
+    connections = "database connections at the most, beside two"
     add("--host", "QUEUE_HOST", "127.0.0.1", _address, "IP address to listen on")
     add("--port", "QUEUE_PORT", 8008, int, "port to listen on")
     add(
@@ -55,40 +75,17 @@ def parse(arguments: list[str] | None = None) -> Settings:
         "names that the server may be called by, separated by commas, beside localhost and --host",
     )
     add("--threads", "QUEUE_THREADS", 2500, int, "requests at once, long polls included")
-    add(
-        "--long-polls",
-        "QUEUE_LONG_POLLS",
-        1000,
-        int,
-        "long polls at once; one more is answered 503",
-    )
-    add(
-        "--connections",
-        "QUEUE_CONNECTIONS",
-        16,
-        int,
-        "database connections at the most, beside two",
-    )
-    found = parser.parse_args(arguments)
-    token = _token(parser)
+    add("--long-polls", "QUEUE_LONG_POLLS", 1000, int, polls)
+    add("--connections", "QUEUE_CONNECTIONS", 16, int, connections)
+
+
+def _check(parser: argparse.ArgumentParser, found: argparse.Namespace, token: str | None) -> None:
     if token is None and found.host not in ("127.0.0.1", "::1"):
         parser.error(f"--host {found.host} needs a token: set QUEUE_TOKEN or QUEUE_TOKEN_FILE")
     if found.long_polls < 0 or found.threads < found.long_polls + 100:
         parser.error("--long-polls is at least 0, and --threads at least 100 more than that")
     if found.connections < 1 or not 0 < found.port < 65536:
         parser.error("--connections is at least 1, --port is 1 to 65535")
-    names = [name.strip().lower() for name in found.allow_host.split(",") if name.strip()]
-    return Settings(
-        found.host,
-        found.port,
-        found.database_url,
-        found.data.absolute(),
-        token,
-        (found.host.lower(), *names),
-        found.threads,
-        found.long_polls,
-        found.connections,
-    )
 
 
 def _address(text: str) -> str:

@@ -8,7 +8,6 @@ import tempfile
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
 
 from qlib.errors import TopicNotFound
 from qlib.lab.guarded import Guarded, StackError, environment, free_port
@@ -88,12 +87,7 @@ class Stack:
         """Return the stack itself."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """End the stack."""
         self.stop()
 

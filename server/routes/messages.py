@@ -22,20 +22,7 @@ from server.operations import Answer, Context, operation
 )
 def publish(context: Context, body: schemas.Batch, topic: str) -> Answer:
     """Publish messages: all of them or none, with offsets one after the other."""
-    for name in ("keys", "headers"):
-        given = getattr(body, name)
-        if given is not None and len(given) != len(body.payloads):
-            raise Problem(
-                "invalid_request",
-                f"there are {len(body.payloads)} payloads and {len(given)} {name}",
-            )
-    check_messages(
-        list(
-            zip(
-                body.payloads, body.keys or repeat(None), body.headers or repeat(None), strict=False
-            )
-        )
-    )
+    _check(body)
     stored = context.engine.publish(
         topic,
         _array(body.payloads),
@@ -48,17 +35,7 @@ def publish(context: Context, body: schemas.Batch, topic: str) -> Answer:
     count = stored.last_offset - stored.first_offset + 1
     if not stored.duplicate:
         PUBLISHED.inc(count)
-    return Answer(
-        json.dumps(
-            {
-                "topic": topic,
-                "first_offset": stored.first_offset,
-                "last_offset": stored.last_offset,
-                "count": count,
-                "duplicate": stored.duplicate,
-            }
-        )
-    )
+    return Answer(json.dumps({"topic": topic, "count": count} | stored._asdict()))
 
 
 @operation(
@@ -75,6 +52,19 @@ def browse(context: Context, query: schemas.BrowseQuery, topic: str) -> Answer:
     return Answer(
         f'{{"topic":"{topic}","floor":{found.position},"head":{found.head},"messages":[{found.messages}]}}'
     )
+
+
+def _check(body: schemas.Batch) -> None:
+    for name in ("keys", "headers"):
+        given = getattr(body, name)
+        if given is not None and len(given) != len(body.payloads):
+            raise Problem(
+                "invalid_request",
+                f"there are {len(body.payloads)} payloads and {len(given)} {name}",
+            )
+    nothing = repeat(None)
+    rows = zip(body.payloads, body.keys or nothing, body.headers or nothing, strict=False)
+    check_messages(list(rows))
 
 
 def _array(parts: list[msgspec.Raw]) -> str:
