@@ -40,7 +40,7 @@ class Told:
     def final(self, values: str, floor: int = 1, **facts: Any) -> None:
         """`values` has a letter a message, a space where there is none."""
         found = [(floor + n, value) for n, value in enumerate(values) if value != " "]
-        offsets, texts = zip(*found, strict=True)
+        offsets, texts = zip(*found, strict=True) if found else ((), ())
         head = floor + len(values) - 1
         seen = {"floor": floor, "head": head, "offsets": offsets, "values": texts}
         self.add("final_read", **{**seen, **facts})

@@ -17,6 +17,7 @@ from qlib.lab.checker import Verdict, check
 from qlib.lab.history import History, Operation, record
 from qlib.lab.operation import Recorder, values
 from qlib.lab.watched import WatchedPublisher, WatchedSubscriber
+from tests.lab.verdicts import names
 from tests.server_process import ServerProcess
 
 Subscribe = Callable[..., WatchedSubscriber]
@@ -229,10 +230,6 @@ def own(start_server: Callable[..., ServerProcess], closing: ExitStack) -> Bench
     bench = Bench(start_server().url, closing)
     bench.pub.create_topic("orders")
     return bench
-
-
-def names(verdict: Verdict) -> set[str]:
-    return {anomaly.name for anomaly in verdict.anomalies}
 
 
 def overlapping(own: Bench, session: connection) -> None:

@@ -12,8 +12,11 @@ SANITIZE = Path(__file__).with_name("sanitize.cfg")
 BOUND = 300  # seconds
 
 
-def nbval(path: Path) -> str:
-    """Run a notebook under nbval in a process of its own; return the line of results."""
+def nbval(path: Path, **queue: str) -> str:
+    """Run a notebook under nbval in a process of its own; return the line of results.
+
+    `queue` may name a queue to use, as environment variables; else the notebook starts its own.
+    """
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
     command += ["-c", str(ROOT / "notebooks" / "pytest.ini"), "--nbval", str(path)]
     command += ["--nbval-sanitize-with", str(SANITIZE), "--nbval-current-env"]
@@ -23,6 +26,6 @@ def nbval(path: Path) -> str:
         capture_output=True,
         text=True,
         timeout=BOUND,
-        env={**inherited, "PYTHONPATH": str(ROOT)},
+        env={**inherited, **queue, "PYTHONPATH": str(ROOT)},
     )
     return re.sub(r" in .*", "", done.stdout.splitlines()[-1]) if done.stdout else done.stderr

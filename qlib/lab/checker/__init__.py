@@ -4,12 +4,12 @@ What can be found, and which word of the verdict line counts it:
 
 | name | word | meaning |
 |---|---|---|
-| lost-write | lost | a publish that returned an offset is not there in the final read |
+| lost-write | lost | what a publish returned an offset for, or a read saw, is not in the final read |
 | duplicate | duplicated | one value at more offsets than it was published |
 | dedupe-miss | duplicated | a numbered publish and its repetition were both stored |
 | nonmonotonic-send | out of order | a publish after another one's end has the lower offset |
 | batch-order | out of order | a batch was not stored whole and at consecutive offsets |
-| int-nonmonotonic-poll | out of order | the offsets inside one fetch or browse do not ascend |
+| int-nonmonotonic-poll | out of order | the offsets inside one read do not ascend |
 | nonmonotonic-poll | out of order | with no reset between, a later fetch stands earlier |
 | int-poll-skip | out of order | one fetch or browse leaves out a message in its middle |
 | poll-skip | out of order | a fetch begins behind messages that are not acknowledged |
@@ -33,7 +33,8 @@ What can be found, and which word of the verdict line counts it:
 
 Each fault has one name. Two come together only where one leads to the other: false-dedupe, and
 inconsistent-offsets of two publishes, to the lost-write of the message that is not there; poll-skip,
-int-poll-skip and phantom-position to unseen, once the message left out is acknowledged over.
+int-poll-skip, phantom-position and reset-undone to unseen, once the message left out is acknowledged
+over.
 
 Only what ended before another thing began is taken to have happened before it. An outcome that is
 unknown may have happened at any time after its start, or never.
@@ -58,11 +59,12 @@ from qlib.lab.operation import Operation
 __all__ = ["ANOMALIES", "Anomaly", "Verdict", "check"]
 
 
-def check(history: History, *, faults: bool = False) -> Verdict:
+def check(history: History, *, faults: bool = False, valid: bool = False) -> Verdict:
     """Judge a history. It takes O(n log n) for n operations and messages.
 
     Without a final read, what only that can show is not found: lost-write, gap, bad-first-offset,
-    ack-beyond-head. With `faults` the queue was disturbed on purpose, and may refuse to serve.
+    ack-beyond-head. With `faults` the queue was disturbed on purpose, and may refuse to serve; with
+    `valid` no request gave it any other reason to refuse than an epoch that was over.
     Topics that were deleted are left out, and so are the positions of subscribers that were.
     Raises ValueError when an operation has other than one value an offset.
     """
@@ -74,7 +76,7 @@ def check(history: History, *, faults: bool = False) -> Verdict:
     anywhere = {value: write.topic for write in sent for value in write.values}
     logs = [Log(topic, *facts, anywhere, findings) for topic, facts in sorted(topics.items())]
     for log in logs:
-        _check_topic(log, faults, findings)
+        _check_topic(log, faults, valid, findings)
     return Verdict(
         published=sum(len(write.values) for write in sent if write.outcome == "ok"),
         anomalies=findings.anomalies(),
@@ -83,11 +85,11 @@ def check(history: History, *, faults: bool = False) -> Verdict:
     )
 
 
-def _check_topic(log: Log, faults: bool, findings: Findings) -> None:
+def _check_topic(log: Log, faults: bool, valid: bool, findings: Findings) -> None:
     check_places(log, findings)
     check_order(log, findings)
     check_reads(log, findings)
-    check_failures(log, faults, findings)
+    check_failures(log, faults, valid, findings)
     subscribers: dict[str, list[Operation]] = defaultdict(list)
     for operation in log.operations:
         if operation.subscriber is not None:

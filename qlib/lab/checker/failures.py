@@ -9,30 +9,37 @@ from qlib.lab.checker.verdict import Findings
 from qlib.lab.operation import Operation
 
 
-def check_failures(log: Log, faults: bool, findings: Findings) -> None:
+def check_failures(log: Log, faults: bool, valid: bool, findings: Findings) -> None:
     """Find spurious-fail: all but the stale acks, which take the epochs to judge.
 
-    What only the sender can judge is not judged, such as a request that is not valid or a number
-    used twice; nor is the queue's refusal to serve, when there were `faults`.
+    What only the sender can judge, such as a request that is not valid or a number used twice, is
+    judged when it says that all were `valid`; the refusal to serve, unless there were `faults`.
     """
     known = min((o.end for o in log.operations if o.outcome == "ok"), default=inf)
-    subscribers: dict[str | None, float] = {}
-    for o in log.operations:
-        if o.outcome == "ok" and o.subscriber is not None:
-            subscribers[o.subscriber] = min(o.end, subscribers.get(o.subscriber, inf))
+    subscribers = _known_subscribers(log)
     removed = {o.subscriber for o in log.operations if o.kind == "unsubscribe"}
     for o in (o for o in log.operations if o.outcome == "fail"):
         spurious = {
             "Unavailable": not faults,
+            "StaleEpoch": o.kind != "ack",
             "TopicNotFound": known < o.start,
             "SubscriberNotFound": subscribers.get(o.subscriber, inf) < o.start
             and o.subscriber not in removed,
-            "OffsetOutOfRange": _is_in_range(o, log),
+            "OffsetOutOfRange": valid or _is_in_range(o, log),
         }
-        if spurious.get(o.error or "", False):
+        if spurious.get(o.error or "", valid):
             who = f" by {o.subscriber}" if o.subscriber else ""
             what = f"{o.kind}{who} on {log.topic} failed with {o.error}"
             findings.add("spurious-fail", f"a valid {what}")
+
+
+def _known_subscribers(log: Log) -> dict[str | None, float]:
+    """Return when each subscriber was first served."""
+    known: dict[str | None, float] = {}
+    for o in log.operations:
+        if o.outcome == "ok" and o.subscriber is not None:
+            known[o.subscriber] = min(o.end, known.get(o.subscriber, inf))
+    return known
 
 
 def _is_in_range(operation: Operation, log: Log) -> bool:

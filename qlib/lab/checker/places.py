@@ -16,6 +16,7 @@ def check_places(log: Log, findings: Findings) -> None:
     if log.final is not None:
         _check_lost(log, log.final, findings)
         _check_holes(log, log.final, findings)
+        _check_vanished(log, log.final, findings)
     _check_twice(log, findings)
     _check_shared(log, findings)
     _check_numbers(log, findings)
@@ -50,6 +51,17 @@ def _check_holes(log: Log, final: Operation, findings: Findings) -> None:
             findings.add("gap", where, unexplained)
     if first < floor:
         findings.add("bad-first-offset", f"{log.topic} has {first}, before its floor, {floor}")
+
+
+def _check_vanished(log: Log, final: Operation, findings: Findings) -> None:
+    """Find what was seen and is gone, though its publisher was never told of it."""
+    last = max(final.head or 0, max(final.offsets, default=0))
+    told = {offset for offset, _, _ in log.missing}
+    earlier = (read for read in log.reads if read.end < final.start)
+    gone = {offset for read in earlier for offset in read.offsets if offset > last}
+    if gone := gone - told - log.altered:
+        seen = f"a message was seen at {min(gone)} of {log.topic}"
+        findings.add("lost-write", f"{seen}, yet the final read ends at {last}", len(gone))
 
 
 def _holes(final: Operation, floor: int) -> Iterator[tuple[int, int]]:

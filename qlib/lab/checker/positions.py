@@ -94,12 +94,17 @@ class _Sweep:
                 self._findings.add("lost-ack", f"{what} after a reset or seek had ended")
         elif epoch > self._moves.high(end):
             self._findings.add("phantom-position", f"{what}, which no reset or seek began")
-        elif position < (acked := self._after[epoch].before(start)):
+        elif position < (acked := self._acked(operation)):
             self._findings.add("lost-ack", f"{what} after the ack of {acked} had ended")
         elif position < (before := self._stood[epoch].before(start)):
             self._findings.add("nonmonotonic-poll", f"{what}, and before that at {before}")
         elif position != operation.position or not self._is_explained(position, epoch, end):
             self._findings.add("phantom-position", f"{what}, where nothing had put it")
+
+    def _acked(self, operation: Operation) -> int:
+        """Return the last offset that surely was acknowledged in the epoch before the answer."""
+        own = operation.offset if operation.kind == "ack" else None
+        return max(self._after[operation.epoch or 0].before(operation.start), own or 0)
 
     def _low(self, time: float) -> int:
         return max(self._moves.low(time), self._epochs.before(time))

@@ -4,44 +4,47 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_right
-from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
 
-from qlib.lab.stress.findings import Verdict
-from qlib.lab.stress.records import OK, OUTCOMES, Ack, Fetch, History, Move, Publish
+from qlib.lab.checker import Verdict
+from qlib.lab.history import History
+from qlib.lab.operation import Operation
 
 _HEADINGS = ("", "requests", "/s", "messages", "/s", "p50 ms", "p99 ms", "max ms", "errors")
+_ROWS = {"publish": "publish", "fetch": "fetch", "ack": "ack"} | dict.fromkeys(
+    ("reset", "seek"), "reset, seek"
+)
 
 
 @dataclass
 class _Row:
-    """One line of the table, gathered in one pass over the records of one kind."""
+    """One line of the table."""
 
     name: str
     requests: int = 0
     messages: int = 0
-    began: int = 0
-    ended: int = 0
-    latencies: array[int] = field(default_factory=lambda: array("q"))
+    began: float = 0.0
+    ended: float = 0.0
+    latencies: array[float] = field(default_factory=lambda: array("d"))
     errors: Counter[str] = field(default_factory=Counter)
 
-    def add(self, record: Publish | Fetch | Ack | Move, messages: int, measured: bool) -> None:
+    def add(self, operation: Operation, measured: bool) -> None:
         """Count one request; it is `measured` when its time says something about the queue."""
         self.requests += 1
-        self.began = min(self.began or record.started, record.started)
-        self.ended = max(self.ended, record.ended)
-        if record.outcome != OK:
-            self.errors[OUTCOMES[record.outcome]] += 1
+        self.began = min(self.began or operation.start, operation.start)
+        self.ended = max(self.ended, operation.end)
+        if operation.outcome != "ok":
+            self.errors[operation.error or operation.outcome] += 1
             return
-        self.messages += messages
+        self.messages += len(operation.values)
         if measured:
-            self.latencies.append(record.ended - record.started)
+            self.latencies.append(operation.end - operation.start)
 
     def cells(self) -> list[str]:
         """Return the line's texts."""
-        seconds = (self.ended - self.began) / 1e9
+        seconds = self.ended - self.began
         return [
             self.name,
             *_amount(self.requests, seconds),
@@ -51,59 +54,75 @@ class _Row:
         ]
 
 
+class _Published:
+    """When the messages of a topic were published, as far as there was an answer."""
+
+    def __init__(self, publishes: Iterable[Operation]) -> None:
+        """Sort them by their offsets."""
+        self._publishes = sorted(publishes, key=lambda o: o.offsets)
+        self._offsets = [o.offsets[0] for o in self._publishes]
+
+    def of(self, offset: int) -> Operation:
+        """Return the publish of an offset, or the last one before it that was answered."""
+        # Of a publish without an answer nobody knows which offsets it got.
+        return self._publishes[max(bisect_right(self._offsets, offset) - 1, 0)]
+
+
 def table(history: History) -> str:
     """Return counts, rates, latencies and errors of every kind of request, aligned.
 
-    The latency of a fetch is that of one that did not wait. A delivery lasts from the start of the
-    publish to the end of the first fetch that brought the message; one is measured a fetch, that
-    of the oldest message that was new.
+    The latency of a fetch is that of one with nothing to wait for: its first message's publish had
+    returned before. A delivery lasts from the start of the publish to the end of the first fetch
+    that brought the message; one is measured a fetch, that of the oldest message that was new.
     """
-    publish, fetch, ack, move = map(_Row, ("publish", "fetch", "ack", "reset, seek"))
-    for call in chain.from_iterable(history.publishes):
-        publish.add(call, call.size, True)
-    for got in chain.from_iterable(history.fetches):
-        fetch.add(got, got.size, not got.wait)
-    for done in chain.from_iterable(history.acks):
-        ack.add(done, 0, True)
-    for moved in history.moves:
-        move.add(moved, 0, True)
-    delivery = _Row("publish → deliver", latencies=_deliveries(history))
-    rows = [_HEADINGS, *(row.cells() for row in (publish, fetch, ack, move, delivery))]
-    return "\n".join(_aligned(rows))
+    published = _published(history.operations)
+    rows = {name: _Row(name) for name in _ROWS.values()}
+    for o in history.operations:
+        if o.kind in _ROWS:
+            rows[_ROWS[o.kind]].add(o, o.kind != "fetch" or _was_there(o, published))
+    delivery = _Row("publish → deliver", latencies=_deliveries(history, published))
+    lines = [_HEADINGS, *(row.cells() for row in (*rows.values(), delivery))]
+    return "\n".join(_aligned(lines))
 
 
-def conclusion(verdict: Verdict) -> str:
-    """Return the verdict's line, and an example of each fault."""
-    lines = [f"{'CLEAN' if verdict.clean else 'BROKEN'}: {verdict.words}"]
-    if verdict.in_doubt:
-        doubt = f"{verdict.in_doubt:,} more, of which {verdict.settled:,} are stored"
+def conclusion(history: History, verdict: Verdict, failures: Sequence[str]) -> str:
+    """Return the verdict's line, what was checked, and an example of each fault."""
+    clean = verdict and not failures
+    lines = [f"{'CLEAN' if clean else 'BROKEN'}: {verdict.line}", f"  {verdict.checked}"]
+    stored = {value for o in history.operations if o.kind == "final_read" for value in o.values}
+    doubts = [o for o in history.operations if o.kind == "publish" and o.outcome == "unknown"]
+    if doubts:
+        settled = sum(value in stored for o in doubts for value in o.values)
+        doubt = f"{sum(len(o.values) for o in doubts):,} more, of which {settled:,} are stored"
         lines.append(f"  no answer to the publishes of {doubt}")
-    lines += [f"  {word}: {example}" for word, example in verdict.findings.examples.items()]
-    return "\n".join(lines)
+    return "\n".join(lines + [f"  {it}" for it in (*verdict.anomalies, *failures)])
 
 
-def _deliveries(history: History) -> array[int]:
-    starts = [_starts(history, topic) for topic in range(history.topics)]
-    latencies = array("q")
-    for number, fetches in enumerate(history.fetches):
-        offsets, times = starts[number % history.topics]
-        highest = 0
-        for fetch in fetches:
-            # Of a publish without an answer nobody knows which offsets it got.
-            if offsets and fetch.last > highest:
-                oldest = max(fetch.first, highest + 1)
-                latencies.append(fetch.ended - times[max(bisect_right(offsets, oldest) - 1, 0)])
-                highest = fetch.last
+def _published(operations: Iterable[Operation]) -> dict[str, _Published]:
+    topics: dict[str, list[Operation]] = defaultdict(list)
+    for o in operations:
+        if o.kind == "publish" and o.outcome == "ok":
+            topics[o.topic].append(o)
+    return {topic: _Published(publishes) for topic, publishes in topics.items()}
+
+
+def _was_there(fetch: Operation, published: Mapping[str, _Published]) -> bool:
+    if not fetch.offsets or fetch.topic not in published:
+        return False
+    return published[fetch.topic].of(fetch.offsets[0]).end < fetch.start
+
+
+def _deliveries(history: History, published: Mapping[str, _Published]) -> array[float]:
+    fetches = (o for o in history.operations if o.kind == "fetch" and o.offsets)
+    highest: dict[tuple[str, str | None], int] = defaultdict(int)
+    latencies = array("d")
+    for fetch in sorted(fetches, key=lambda o: o.end):
+        reader, last = (fetch.topic, fetch.subscriber), fetch.offsets[-1]
+        if fetch.topic in published and last > highest[reader]:
+            oldest = max(fetch.offsets[0], highest[reader] + 1)
+            latencies.append(fetch.end - published[fetch.topic].of(oldest).start)
+            highest[reader] = last
     return latencies
-
-
-def _starts(history: History, topic: int) -> tuple[array[int], array[int]]:
-    calls = sorted(
-        (call.offset, call.started)
-        for call in chain.from_iterable(history.publishes)
-        if call.topic == topic and call.outcome == OK
-    )
-    return array("q", (offset for offset, _ in calls)), array("q", (start for _, start in calls))
 
 
 def _amount(count: int, seconds: float) -> tuple[str, str]:
@@ -113,11 +132,11 @@ def _amount(count: int, seconds: float) -> tuple[str, str]:
     return f"{count:,}", f"{rate:,.0f}" if rate >= 10 else f"{rate:.1f}"
 
 
-def _percentiles(latencies: array[int]) -> Iterator[str]:
+def _percentiles(latencies: array[float]) -> Iterator[str]:
     ordered = sorted(latencies)
     for share in (0.50, 0.99, 1.0):
         index = min(int(share * len(ordered)), len(ordered) - 1)
-        yield f"{ordered[index] / 1e6:,.1f}" if ordered else ""
+        yield f"{ordered[index] * 1e3:,.1f}" if ordered else ""
 
 
 def _aligned(rows: Iterable[Iterable[str]]) -> Iterator[str]:

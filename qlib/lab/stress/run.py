@@ -6,7 +6,6 @@ import multiprocessing
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from functools import partial
 from itertools import chain
 from multiprocessing.process import BaseProcess
 from random import Random
@@ -16,7 +15,8 @@ from typing import Never
 from tqdm import tqdm
 
 from qlib.errors import QueueError
-from qlib.lab.stress.records import History, Move, Stored, sender, timed
+from qlib.lab.history import History
+from qlib.lab.stress.records import recorded
 from qlib.lab.stress.workers import Plan, Signals, publisher, subscriber
 from qlib.publisher import QPublisher
 from qlib.subscriber import QSubscriber
@@ -25,7 +25,6 @@ _STARTED = 120.0  # seconds, for all processes
 _PUBLISHED = 60.0  # for the publishes in flight; a client gives up after 30
 _DRAINED = 60.0  # and ten times as long as was published
 _TICK = 0.1
-_PAGE = 5000
 _NEAR = 20_000  # most resets go back this far at the most
 _FAR = 0.2  # of them go anywhere
 
@@ -43,8 +42,10 @@ class Run:
         self._plan = plan
         self._choose = Random(f"{plan.seed} resets")
         self._queue = QPublisher(plan.url)
+        self._history = History()
+        self._watched = self._history.watch(self._queue)
         self._topics: list[str] = []
-        self._moves: list[Move] = []
+        self._late: list[str] = []
         context = multiprocessing.get_context("spawn")
         self._signals = Signals(context, plan.publishers + plan.subscribers)
         self._publishers = [
@@ -127,25 +128,26 @@ class Run:
                 _DRAINED + 10 * seconds,
                 lambda: _show(bar, max(total - sum(lags), 0)),
             )
+        self._late = [process.name for process in self._subscribers if process.is_alive()]
         self._signals.abort.set()
         self._await(self._subscribers, _PUBLISHED)
 
     def history(self) -> History:
-        """Return all that is known; the final read is made while the history is read."""
-        plan = self._plan
-        return History(
-            topics=len(plan.topics),
-            publishes=[plan.publishes(number) for number in range(plan.publishers)],
-            fetches=[plan.fetches(number) for number in range(plan.subscribers)],
-            acks=[plan.acks(number) for number in range(plan.subscribers)],
-            moves=self._moves,
-            stored=[self._read_back(topic) for topic in plan.topics],
-            failures=[
-                f"{process.name} died with exit code {process.exitcode}"
-                for process in self._workers()
-                if process.exitcode != 0
-            ],
-        )
+        """Return all that was done and seen, with a final read. Raises QueueError."""
+        with _bar("reading back", 1):
+            for operation in recorded(self._plan.directory):
+                self._history.add(operation)
+            self._history.final_read()
+        return self._history
+
+    def failures(self) -> list[str]:
+        """Return what went wrong beside the queue's own answers, a line each."""
+        dead = [
+            f"{process.name} died with exit code {process.exitcode}"
+            for process in self._workers()
+            if process.exitcode != 0
+        ]
+        return dead + [f"{name} did not come to the end of its topic" for name in self._late]
 
     def _workers(self) -> Iterator[BaseProcess]:
         return chain(self._publishers, self._subscribers)
@@ -156,25 +158,19 @@ class Run:
     def _disturb(self) -> None:
         """Reset a topic or seek a subscriber, to somewhere it has been."""
         number = self._choose.randrange(self._plan.subscribers)
-        topic = number % len(self._plan.topics)
-        name = self._plan.topics[topic]
-        try:
-            head = self._queue.topic(name).head
-        except QueueError:
-            return  # the server is away: nothing was done
-        far = self._choose.random() < _FAR
-        position = self._choose.randint(0 if far else max(0, head - _NEAR), head)
-        if self._choose.random() < 0.5:
-            move: Callable[[], object] = partial(self._queue.reset_topic, name, position)
-            number = -1
-        else:
-            move = partial(self._seek, name, number, position)
-        _, timing = timed(move)
-        self._moves.append(Move(topic, number, position, *timing))
+        topic = self._plan.topics[number % len(self._plan.topics)]
+        with suppress(QueueError):  # what was sent is in the history, whatever came of it
+            head = self._queue.topic(topic).head
+            far = self._choose.random() < _FAR
+            position = self._choose.randint(0 if far else max(0, head - _NEAR), head)
+            if self._choose.random() < 0.5:
+                self._watched.reset_topic(topic, position)
+            else:
+                self._seek(topic, f"subscriber-{number}", position)
 
-    def _seek(self, topic: str, number: int, position: int) -> None:
-        with QSubscriber(topic, f"subscriber-{number}", url=self._plan.url) as reader:
-            reader.seek(position)
+    def _seek(self, topic: str, name: str, position: int) -> None:
+        with QSubscriber(topic, name, url=self._plan.url) as client:
+            self._history.watch(client).seek(position)
 
     def _await(
         self,
@@ -186,16 +182,6 @@ class Run:
         while any(process.is_alive() for process in processes) and time.monotonic() < deadline:
             watch()
             time.sleep(_TICK)
-
-    def _read_back(self, topic: str) -> Iterator[Stored]:
-        offset = 1
-        with _bar(f"reading {topic}", self._queue.topic(topic).head) as bar:
-            while batch := self._queue.browse(topic, offset, _PAGE):
-                for message in batch:
-                    yield Stored(message.offset, *sender(message.payload))
-                _show(bar, batch[-1].offset)
-                # Onwards, whatever the server answers.
-                offset = max(offset, batch[-1].offset) + 1
 
 
 def _bar(name: str, total: float) -> tqdm[Never]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import multiprocessing
-from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.context import SpawnContext
 from multiprocessing.sharedctypes import RawArray
@@ -12,17 +12,9 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from qlib.lab.stress.records import (
-    OK,
-    Ack,
-    Fetch,
-    Log,
-    Publish,
-    checksum,
-    payload,
-    sender,
-    timed,
-)
+from qlib.errors import QueueError
+from qlib.lab.stress.records import payload, recorder
+from qlib.lab.watched import WatchedPublisher, WatchedSubscriber
 from qlib.models import Batch
 from qlib.publisher import QPublisher
 from qlib.subscriber import QSubscriber
@@ -38,7 +30,7 @@ _NOT_READY = -1
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run is to do; `directory` takes the records."""
+    """What a run is to do; `directory` takes what the workers record."""
 
     url: str
     seed: int
@@ -46,18 +38,6 @@ class Plan:
     publishers: int
     subscribers: int
     directory: Path
-
-    def publishes(self, number: int) -> Log[Publish]:
-        """Return the record of a publisher."""
-        return Log(self.directory / f"publishes-{number}", Publish)
-
-    def fetches(self, number: int) -> Log[Fetch]:
-        """Return the record of what a subscriber got."""
-        return Log(self.directory / f"fetches-{number}", Fetch)
-
-    def acks(self, number: int) -> Log[Ack]:
-        """Return the record of what a subscriber acknowledged."""
-        return Log(self.directory / f"acks-{number}", Ack)
 
 
 class Signals:
@@ -92,37 +72,39 @@ def publisher(number: int, plan: Plan, signals: Signals) -> None:
     """Publish to random topics, singly and in batches, until told to stop."""
     choose = Random(f"{plan.seed} publisher {number}")
     n = 0
-    with QPublisher(plan.url) as queue, plan.publishes(number).writing() as write:
+    with (
+        recorder(plan.directory, f"publisher-{number}") as recording,
+        WatchedPublisher(QPublisher(plan.url), recording) as queue,
+    ):
         signals.start(number)
         while not (signals.stop.is_set() or signals.over()):
-            topic = choose.randrange(len(plan.topics))
+            topic = choose.choice(plan.topics)
             # Most errors live at the head, so the subscribers must be able to stay near it.
             hurry = max(signals.lags) < _FAR_BEHIND and choose.random() < _BATCHES
             size = choose.randint(1, _LARGEST_BATCH) if hurry else 1
-            payloads = [payload(number, n + k) for k in range(size)]
-            offset, timing = timed(_publication(queue, plan.topics[topic], payloads))
-            write(Publish(topic, n, size, offset or 0, *timing))
-            signals.messages[number] += size if timing[0] == OK else 0
+            with suppress(QueueError):
+                _publish(queue, topic, [payload(number, n + k) for k in range(size)])
+                signals.messages[number] += size
             n += size
 
 
-def _publication(
-    queue: QPublisher, topic: str, payloads: list[dict[str, Any]]
-) -> Callable[[], int]:
+def _publish(queue: WatchedPublisher, topic: str, payloads: list[dict[str, Any]]) -> None:
     if len(payloads) == 1:
-        return lambda: queue.publish(topic, payloads[0])
-    return lambda: queue.publish_many(topic, payloads)[0]
+        queue.publish(topic, payloads[0])
+    else:
+        queue.publish_many(topic, payloads)
 
 
 def subscriber(number: int, plan: Plan, signals: Signals) -> None:
     """Fetch and acknowledge until told to drain, and then until nothing is left."""
     topic, worker = plan.topics[number % len(plan.topics)], plan.publishers + number
+    name = f"subscriber-{number}"
     with (
-        QSubscriber(topic, f"subscriber-{number}", start="earliest", url=plan.url) as queue,
-        plan.fetches(number).writing() as fetched,
-        plan.acks(number).writing() as acked,
+        recorder(plan.directory, name) as recording,
+        QSubscriber(topic, name, start="earliest", url=plan.url) as client,
     ):
-        reader = _Reader(queue, Random(f"{plan.seed} subscriber {number}"), fetched, acked)
+        queue = WatchedSubscriber(client, recording)
+        reader = _Reader(queue, Random(f"{plan.seed} subscriber {number}"))
         signals.start(worker)
         while not signals.over():
             # Looked at before the fetch: what the fetch does not find then will never come.
@@ -138,16 +120,16 @@ def subscriber(number: int, plan: Plan, signals: Signals) -> None:
 
 @dataclass
 class _Reader:
-    queue: QSubscriber
+    queue: WatchedSubscriber
     choose: Random
-    fetched: Callable[[Fetch], None]
-    acked: Callable[[Ack], None]
 
     def turn(self) -> Batch | None:
         """Fetch some messages and acknowledge some of them; return them, None for an error."""
         limit, wait = self.choose.randint(1, _LARGEST_FETCH), self.choose.choice(_WAITS)
-        batch, timing = timed(lambda: self.queue.fetch(limit, wait))
-        self.fetched(Fetch(limit, round(wait * 1000), *_contents(batch), *timing))
+        try:
+            batch = self.queue.fetch(limit, wait)
+        except QueueError:
+            return None
         if batch:
             self._acknowledge(batch)
         return batch
@@ -156,17 +138,5 @@ class _Reader:
         whole = self.choose.random() < _WHOLE
         count = len(batch) if whole else self.choose.randint(0, len(batch))
         if count:
-            last = batch[count - 1]
-            position, timing = timed(lambda: self.queue.ack(last))
-            answer = -1 if position is None else position
-            self.acked(Ack(last.offset, batch.epoch or 0, answer, *timing))
-
-
-def _contents(batch: Batch | None) -> tuple[int, int, int, int, int, int]:
-    if batch is None:
-        return 0, 0, 0, 0, 0, 0
-    total = 0
-    for message in batch:
-        total = checksum(total, message.offset, *sender(message.payload))
-    first, last = (batch[0].offset, batch[-1].offset) if batch else (0, 0)
-    return batch.position or 0, batch.epoch or 0, first, last, len(batch), total
+            with suppress(QueueError):
+                self.queue.ack(batch[count - 1])

@@ -1,0 +1,126 @@
+"""The stress run, whole, against real servers: disturbed, killed, interrupted and deceived."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from qlib import QPublisher
+from tests.lab import processes
+from tests.server_process import ROOT, ServerProcess, serving
+from tests.waiting import until
+
+PATIENCE = 120.0
+FEW = ("--publishers", "1", "--subscribers", "1", "--topics", "1")
+
+
+@contextmanager
+def stress(url: str, *flags: str) -> Iterator[subprocess.Popen[str]]:
+    """Run the command; in the end nothing of it is left, however the test ended."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("QUEUE_")}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "qlib.lab.stress", "--seed", "5", *flags],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        cwd=ROOT,
+        env=environment | {"QUEUE_URL": url},
+        start_new_session=True,
+    )
+    try:
+        yield process
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+
+
+def verdict_of(process: subprocess.Popen[str]) -> tuple[int, int]:
+    """Wait for a clean verdict; return how many were published, and delivered."""
+    output, _ = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0, output
+    told = re.search(
+        r"^CLEAN: published ([\d,]+), lost 0, duplicated 0, out of order 0, skipped 0$",
+        output,
+        re.M,
+    )
+    fetched = re.search(r"^fetch +[\d,]+ +[\d,]+ +([\d,]+)", output, re.M)
+    assert told and fetched, output
+    return int(told[1].replace(",", "")), int(fetched[1].replace(",", ""))
+
+
+@pytest.fixture
+def own(directory: Path) -> Iterator[ServerProcess]:
+    """A server with an embedded PostgreSQL of its own."""
+    server = ServerProcess(directory / "log", "--data", str(directory / "data"))
+    with serving(server):
+        yield server
+
+
+def test_a_short_run_is_clean_and_leaves_nothing(own: ServerProcess) -> None:
+    with stress(
+        own.url, "--seconds", "3", "--publishers", "2", "--subscribers", "2", "--resets"
+    ) as run:
+        published, delivered = verdict_of(run)
+        assert published > 100 and delivered >= published
+    with QPublisher(own.url) as queue:
+        assert queue.topics() == []
+
+
+def test_a_run_through_a_killed_server_is_clean(own: ServerProcess) -> None:
+    flags = ("--seconds", "8", "--publishers", "2", "--subscribers", "2", "--resets")
+    with stress(own.url, *flags) as run, QPublisher(own.url) as queue:
+        until(lambda: sum(topic.head for topic in queue.topics()) > 100, PATIENCE)
+        own.kill()
+        assert run.poll() is None
+        own.start()
+        own.ready()
+        before = sum(topic.head for topic in queue.topics())
+        until(lambda: sum(topic.head for topic in queue.topics()) > before, PATIENCE)
+        published, _ = verdict_of(run)
+        assert published > before
+
+
+def test_ctrl_c_ends_a_run_early_with_its_verdict(own: ServerProcess) -> None:
+    with stress(own.url, "--seconds", "3600", *FEW) as run, QPublisher(own.url) as queue:
+        until(lambda: any(topic.head > 100 for topic in queue.topics()), PATIENCE)
+        os.killpg(run.pid, signal.SIGINT)  # as a terminal does: to all of its processes
+        published, _ = verdict_of(run)
+        assert published > 100
+
+
+def test_a_broken_promise_is_exit_code_1(own: ServerProcess) -> None:
+    with stress(own.url, "--seconds", "2", *FEW) as run, QPublisher(own.url) as queue:
+        (topic,) = until(queue.topics, PATIENCE)
+        until(lambda: queue.topic(topic.topic).head > 0, PATIENCE)
+        queue.publish(topic.topic, "a stranger's")
+        output, _ = run.communicate(timeout=PATIENCE)
+    assert run.returncode == 1, output
+    assert re.search(r"^BROKEN: published .*, skipped 0, wrong 1$", output, re.M), output
+    assert re.search(r"^  phantom × 1: .* shows \"a stranger's\" at ", output, re.M), output
+
+
+def test_a_dead_process_is_exit_code_1(own: ServerProcess) -> None:
+    with stress(own.url, "--seconds", "2", *FEW) as run, QPublisher(own.url) as queue:
+        until(lambda: any(topic.head > 0 for topic in queue.topics()), PATIENCE)
+        children = Path(f"/proc/{run.pid}/task/{run.pid}/children").read_text().split()
+        workers = [
+            pid for pid in children if "--multiprocessing-fork" in processes.command(int(pid))
+        ]
+        os.kill(max(map(int, workers)), signal.SIGKILL)  # the last one started: the subscriber
+        output, _ = run.communicate(timeout=PATIENCE)
+    assert run.returncode == 1, output
+    assert re.search(r"^BROKEN: published .*, skipped 0$", output, re.M), output
+    assert output.endswith("  subscriber 0 died with exit code -9\n"), output
+
+
+def test_without_a_queue_there_is_no_verdict() -> None:
+    with stress("nowhere") as run:
+        output, _ = run.communicate(timeout=PATIENCE)
+    assert run.returncode == 2 and "no verdict: " in output, output
