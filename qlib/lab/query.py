@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import os
-from collections.abc import Iterator
+import textwrap
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 
 import pandas as pd
@@ -28,14 +30,22 @@ class Table(pd.DataFrame):
 
 
 class Source(str):
-    """SQL text that a notebook shows in colours."""
+    """The text of a function that a notebook shows in colours."""
+
+    language = "sql"
 
     def __repr__(self) -> str:
         """Return the text as it is."""
         return str(self)
 
     def _repr_markdown_(self) -> str:
-        return f"```sql\n{self}\n```"
+        return f"```{self.language}\n{self}\n```"
+
+
+class PythonSource(Source):
+    """Python text that a notebook shows in colours."""
+
+    language = "python"
 
 
 def sql(text: str, *values: object) -> Table:
@@ -53,12 +63,18 @@ def sql(text: str, *values: object) -> Table:
         return _table(rows)
 
 
-def source(function: str) -> Source:
+def source(function: str | Callable[..., object]) -> Source:
     """Return the SQL of a function of the queue as the database holds it at this moment.
 
     The name may do without its schema `queue`; functions that share a name come one after the
-    other. Raises LookupError when there is none, and whatever `sql` raises.
+    other. Of a function, method or class of Python, given itself and not by its name, the source is
+    returned. Raises LookupError when there is none, and whatever `sql` raises.
     """
+    if not isinstance(function, str):
+        try:
+            return PythonSource(textwrap.dedent(inspect.getsource(function)).strip())
+        except (OSError, TypeError) as error:
+            raise LookupError(f"the source of {function!r} is not to be had") from error
     name = function.removeprefix("queue.")
     found = sql(
         "select pg_get_functiondef(oid) as text from pg_proc where proname = %s"

@@ -6,6 +6,7 @@ import psycopg2
 import pytest
 from psycopg2.extensions import connection
 
+from qlib import QSubscriber
 from qlib.lab import source, sql
 
 pytestmark = pytest.mark.usefixtures("queue_dsn")
@@ -95,3 +96,11 @@ def test_a_function_is_highlighted_in_a_notebook() -> None:
 def test_there_is_no_such_function() -> None:
     with pytest.raises(LookupError, match="there is no function queue.nothing"):
         source("nothing")
+
+
+def test_source_is_of_python_too() -> None:
+    text = source(QSubscriber.ack)
+    assert text.startswith("def ack(self, message: Message | int) -> int:\n    ")
+    assert text._repr_markdown_() == f"```python\n{text}\n```"
+    with pytest.raises(LookupError, match="is not to be had"):
+        source(len)

@@ -1,0 +1,57 @@
+"""What the README tells people to type works."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import requests
+
+from tests.server_process import ServerProcess
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text()
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+
+
+def test_the_twelve_lines_of_use(server: ServerProcess) -> None:
+    (program,) = blocks("python")
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "QUEUE_URL": server.url, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "1 {'id': 1}\n2 {'id': 2}\n3 {'id': 3}\n"
+
+
+def test_the_same_with_curl(server: ServerProcess) -> None:
+    commands = [line for block in blocks("sh") for line in block.splitlines() if "curl" in line]
+    answers = [asked(command, server.url) for command in commands]
+    assert [answer.status_code for answer in answers] == [201, 201, 200]
+    assert [message["payload"] for message in answers[2].json()["messages"]] == ["a", "b"]
+
+
+def asked(command: str, url: str) -> requests.Response:
+    """Do what a curl command would do, at the server under test."""
+    words = shlex.split(command)
+    options = dict(zip(words[1:-1:2], words[2:-1:2], strict=True))
+    name, _, value = options.pop("-H", "Accept: */*").partition(": ")
+    body = options.pop("-d", None)
+    assert not options
+    target = words[-1].replace("http://127.0.0.1:8008", url)
+    method = "GET" if body is None else "POST"
+    return requests.request(method, target, headers={name: value}, data=body, timeout=30)
+
+
+def test_the_make_targets_are_there() -> None:
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    told = set(re.findall(r"make ([a-z]+)", README))
+    assert {"lab", "test", "lint", "notebooks", "stress", "setup"} <= told <= targets
