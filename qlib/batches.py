@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, zip_longest
 from typing import Any
 
@@ -18,8 +18,15 @@ _MOST_BYTES = 4 * 2**20
 def columns(
     payloads: Iterable[Any], keys: Iterable[Any] | None, headers: Iterable[Any] | None
 ) -> dict[str, Iterable[Any]]:
-    """Return the columns that are given, under the names they have in a request."""
+    """Return the columns that are given, under the names they have in a request.
+
+    Raises InvalidRequest for what is no column: a text or a dict would be taken apart.
+    """
     given = {"payloads": payloads, "keys": keys, "headers": headers}
+    for name, column in given.items():
+        whole = isinstance(column, str | bytes | Mapping) or not isinstance(column, Iterable)
+        if whole and (column is not None or name == "payloads"):
+            raise InvalidRequest(f"{name} must be a list, or another iterable, with a value a row")
     return {name: column for name, column in given.items() if column is not None}
 
 

@@ -95,7 +95,7 @@ class QSubscriber:
         acknowledged. Raises InvalidRequest, or OffsetOutOfRange when messages that were not
         acknowledged are no longer kept: seek to go on.
         """
-        if not 0 <= wait <= _LONGEST_WAIT:
+        if not isinstance(wait, int | float) or not 0 <= wait <= _LONGEST_WAIT:
             raise InvalidRequest(f"wait must lie between 0 and 60 seconds, not {wait!r}")
         query = {"limit": limit, "wait": f"{wait:.3f}".rstrip("0").rstrip("."), "after": after}
         path = (*self._path, "messages")
@@ -107,14 +107,17 @@ class QSubscriber:
     def ack(self, message: Message | int) -> int:
         """Acknowledge a message, or an offset, with all before it; return the position then.
 
-        A message carries the epoch of its own fetch, a bare offset is taken to belong to the
-        newest one. Acknowledging less than the position changes nothing. Raises StaleEpoch when
-        the subscriber was reset or sought since that fetch, or OffsetOutOfRange beyond the head.
+        A message carries the epoch of its own fetch. A bare offset is taken to belong to the newest
+        fetch, or before any to the subscription: so acknowledge messages where a reset may come.
+        Acknowledging less than the position changes nothing. Raises StaleEpoch when the subscriber
+        was reset or sought since that fetch, or OffsetOutOfRange beyond the head.
         After OutcomeUnknown it may be done; doing it again is safe.
         """
         offset, epoch = (
             (message.offset, message.epoch) if isinstance(message, Message) else (message, None)
         )
+        if type(offset) is not int:
+            raise InvalidRequest("ack takes a message or an offset; of a batch, batch[-1]")
         fields = {"offset": offset, "epoch": self._epoch if epoch is None else epoch}
         return self._transport.request(
             "POST",

@@ -214,7 +214,7 @@ def _failure(error: Exception, url: str) -> QueueError:
     reason = reason.reason if isinstance(reason, MaxRetryError) else reason
     cause = reason.args[0] if isinstance(reason, Exception) and reason.args else None
     if isinstance(error, requests.ConnectTimeout) or isinstance(reason, NewConnectionError):
-        return Unavailable(f"no connection to {url}")
+        return Unavailable(f"no connection to {url}: is the server running there?")
     if isinstance(cause, ssl.SSLCertVerificationError):
         return Unavailable(f"the server's certificate is not trusted: {cause}")
     if isinstance(error, requests.exceptions.InvalidURL):

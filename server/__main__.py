@@ -65,7 +65,8 @@ def main() -> int:
     multiprocessing.set_start_method(
         "spawn"
     )  # this process has threads; a fork would copy their locks
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # until Granian takes over
+    for number in (signal.SIGTERM, signal.SIGINT):  # until Granian takes over
+        signal.signal(number, lambda *_: sys.exit())
     _allow_open_files()
     with ExitStack() as stack:
         try:
@@ -113,7 +114,7 @@ def _embedded(settings: Settings, stack: ExitStack) -> str:
 
 
 def _install(dsn: str) -> None:
-    deadline = time.monotonic() + _PATIENCE
+    deadline, said = time.monotonic() + _PATIENCE, ""
     while True:
         try:
             if install(dsn):
@@ -122,7 +123,8 @@ def _install(dsn: str) -> None:
         except psycopg2.OperationalError as error:
             if time.monotonic() > deadline:
                 raise
-            log.warning("waiting for the database: %s", str(error).strip().split("\n")[0])
+            if said != (said := str(error).strip().split("\n")[0]):
+                log.warning("waiting up to %.0f s for the database: %s", _PATIENCE, said)
             time.sleep(0.5)
 
 

@@ -108,3 +108,13 @@ def test_a_row_that_is_not_json_is_named(publishing):
     with pytest.raises(InvalidRequest, match=r"headers\[0\]"):
         publisher.publish("orders", 1, headers={"a": object()})
     assert len(state.seen) == 1
+
+
+@pytest.mark.parametrize("payloads", [None, "hello", b"hello", {"id": 1}, 5])
+def test_what_is_no_list_of_messages_is_not_taken_apart(publishing, payloads):
+    state, publisher = publishing()
+    with pytest.raises(InvalidRequest, match="payloads must be a list"):
+        publisher.publish_many("orders", payloads)
+    with pytest.raises(InvalidRequest, match="keys must be a list"):
+        publisher.publish_many("orders", [1], keys="k")
+    assert state.seen == []

@@ -146,3 +146,15 @@ def test_seek_and_unsubscribe_are_sent_once(subscribed):
     with pytest.raises(OutcomeUnknown):
         reader.unsubscribe()
     assert [seen.method for seen in state.seen] == ["POST"] * 3 + ["DELETE"] * 2
+
+
+def test_what_is_no_offset_or_wait_is_said(subscribed):
+    state, subscriber = subscribed()
+    asked = len(state.seen)
+    for wrong in ([1], "1", True, None):
+        with pytest.raises(InvalidRequest, match="ack takes a message or an offset"):
+            subscriber.ack(wrong)
+    for wrong in (None, "5"):
+        with pytest.raises(InvalidRequest, match="wait must lie between 0 and 60"):
+            subscriber.fetch(wait=wrong)
+    assert len(state.seen) == asked
