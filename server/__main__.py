@@ -71,11 +71,12 @@ def main() -> int:
     with ExitStack() as stack:
         try:
             stack.enter_context(claim(settings.host, settings.port))
-            dsn = settings.database_url or _embedded(settings, stack)
-            _install(dsn)
         except OSError as error:
             log.error("cannot listen on %s:%s: %s", settings.host, settings.port, error.strerror)
             return 1
+        try:
+            dsn = settings.database_url or _embedded(settings, stack)
+            _install(dsn)
         except (EmbeddedPostgresError, psycopg2.Error) as error:
             log.error("cannot start: %s", str(error).strip())
             return 1

@@ -2,7 +2,6 @@
 
 import itertools
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -28,7 +27,7 @@ def publish_until(
         value = f"{producer}-{sequence}"
         batch = {"payloads": [value], "producer": producer, "sequence": sequence}
         while (offset := _publish(server, batch, history)) is None:
-            time.sleep(0.02)  # a polite client; nothing depends on it
+            stopped.wait(0.02)  # a polite client; nothing depends on it
         history.acknowledged.append((value, offset))
         if stopped.is_set():
             return
