@@ -15,7 +15,7 @@ Model = Callable[[float], float] | Sequence[float]
 
 _HEIGHT = 3.6  # inches
 _WIDE = 30.0  # a range from which on a linear axis squeezes the small values together
-_APART = 0.05  # of the axis: with less between them, the values below it would touch
+_APART = 0.06  # of the axis: with less between them, the values below it would touch
 _SMOOTH = 100  # points of a line that is drawn from a function
 _SHAPES = "osD^vP"  # so that the series can be told apart in grey, too
 

@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from html import escape
+from itertools import chain
 from typing import Any
 
 from tqdm import tqdm
@@ -57,16 +58,18 @@ class Outcome:
 class Interleaving:
     """What came of all orders.
 
-    `table` has a row for each: the order in words, whether a statement had to wait, and whether the
-    promise was kept. `orders`, `waited` and `broken` count them. `shortest` is the order that broke
-    the promise with the fewest changes from one session to another, in words; "" when none did.
+    `table` has a row for each: the order in words, whether a statement had to wait, whether one
+    failed, and whether the promise was kept. `orders`, `waited`, `failed` and `broken` count them.
+    `shortest` is the order that broke the promise with the fewest changes from one session to
+    another, in words; "" when none did.
     """
 
     def __init__(self, plays: Sequence[_Play]) -> None:
-        rows = [(", ".join(play.words), play.waited, play.kept) for play in plays]
-        self.table = Table(rows, columns=["order", "waited", "kept"])
+        rows = [(", ".join(play.words), play.waited, play.failed, play.kept) for play in plays]
+        self.table = Table(rows, columns=["order", "waited", "failed", "kept"])
         self.orders = len(plays)
         self.waited = sum(play.waited for play in plays)
+        self.failed = sum(play.failed for play in plays)
         broken = [play for play in plays if not play.kept]
         self.broken = len(broken)
         self._steps = min(broken, key=lambda play: play.turns).words if broken else []
@@ -82,7 +85,7 @@ class Interleaving:
 
     def _counts(self) -> str:
         broken = f"{self.broken} of {self.orders} orders broke the promise"
-        waited = f"in {self.waited} of {self.orders} a statement had to wait"
+        waited = f"a statement had to wait in {self.waited}, failed in {self.failed}"
         return f"{broken}; {waited}." + (" The shortest:" if self.broken else "")
 
 
@@ -110,6 +113,9 @@ def interleave(
             opened.enter_context(scratch())
         stage = opened.enter_context(Session("stage"))
         cast = {name: opened.enter_context(Session(name)) for name in sessions}
+        for one in [stage, *cast.values()]:
+            one.run("set synchronous_commit = off")  # no order is judged by what a crash leaves
+            one.commit()
         clean = f"{sql(_CLEANING).iat[0, 0]!s}; {setup}"
         every = list(orders({name: len(script) for name, script in sessions.items()}))
         for order in _Bar(every, "orders", leave=False, disable=None):
@@ -194,3 +200,5 @@ class _Play:
         self.turns = sum(a != b for a, b in zip(names, names[1:], strict=False))
         self.words = [f"{name} {event}" for _, name, event in told]
         self.waited = any(event.waited_for for *_, event in told)
+        results = chain.from_iterable(self.results.values())
+        self.failed = any(isinstance(result, SessionError) for result in results)

@@ -50,15 +50,25 @@ def label_ends(ax: Axes, ends: Iterable[tuple[float, float, str, str]]) -> None:
     Each end is x, y, text and colour. The limits and scales of the axes must be set before.
     """
     points = 72 / ax.figure.dpi
-    free = float("inf")
-    for x, y, text, colour in sorted(ends, key=lambda end: -end[1]):
-        wanted = ax.transData.transform((x, y))[1] * points
-        placed = min(wanted, free)
-        free = placed - _LINE_HEIGHT
+    ends = sorted(ends, key=lambda end: -end[1])
+    wanted = [float(ax.transData.transform(end[:2])[1]) * points for end in ends]
+    for end, height, place in zip(ends, wanted, _apart(wanted, ax.bbox.y0 * points), strict=True):
+        x, y, text, colour = end
         look: dict[str, Any] = {
             "color": colour,
             "va": "center",
             "fontsize": 10,
             "annotation_clip": False,
         }
-        ax.annotate(text, (x, y), (6, placed - wanted), textcoords="offset points", **look)
+        ax.annotate(text, (x, y), (6, place - height), textcoords="offset points", **look)
+
+
+def _apart(heights: list[float], floor: float) -> list[float]:
+    """Move the heights, the greatest first, a line apart: down, and up again from the floor."""
+    places: list[float] = []
+    for height in heights:
+        places.append(min(height, places[-1] - _LINE_HEIGHT) if places else height)
+    for index, place in reversed(list(enumerate(places))):
+        places[index] = max(place, floor)
+        floor = places[index] + _LINE_HEIGHT
+    return places

@@ -21,6 +21,10 @@ _WHOLE = {*INTEGER.values, *LONGINTEGER.values}
 class Table(pd.DataFrame):
     """A DataFrame that is shown without its index, which would pass for an offset."""
 
+    @property
+    def _constructor(self) -> type[Table]:
+        return Table  # of what is selected from one, too
+
     def __repr__(self) -> str:
         """Return the rows as text."""
         return self.to_string(index=False)

@@ -31,7 +31,7 @@ from qlib.lab.query import database
 from qlib.lab.steps import Event, Rows, SessionError, Waiting, in_short, label, steps
 
 _PATIENCE = 60.0  # seconds until a statement that neither ends nor waits is given up
-_PROMPTNESS = 0.002
+_PROMPTNESS = 0.001
 # A reader may think for a while about a statement that waits; but nothing waits for ever.
 _BOUNDED = "-c statement_timeout=15min -c client_min_messages=warning"
 

@@ -136,3 +136,13 @@ def test_without_axes_it_makes_a_figure_of_its_own() -> None:
     curve([1, 2], [1, 2], **NAMES)
     (number,) = pyplot.get_fignums()
     assert pyplot.figure(number).dpi == 100
+
+
+def test_the_names_of_many_low_lines_stay_beside_the_axes(ax: Axes) -> None:
+    rates = {name: [100, end] for end, name in enumerate("abcd")}
+    curve([1, 2], rates, **NAMES, ax=ax)
+    ax.figure.draw_without_rendering()
+    boxes = sorted((text.get_window_extent() for text in ax.texts), key=lambda box: box.y0)
+    assert len(boxes) == 4
+    assert all(low.y1 <= high.y0 + 1 for low, high in zip(boxes, boxes[1:], strict=False))
+    assert boxes[0].y0 + boxes[0].height / 2 >= ax.bbox.y0 - 1

@@ -82,7 +82,7 @@ def test_a_sequence_loses_a_message() -> None:
     assert found.shortest == "A publish → 1, B publish → 2, B commit, reader read → [2], A commit"
     assert found.table[~found.table["kept"]]["order"].iloc[0] == found.shortest
     assert repr(found).splitlines() == [
-        "2 of 30 orders broke the promise; in 0 of 30 a statement had to wait. The shortest:",
+        "2 of 30 orders broke the promise; a statement had to wait in 0, failed in 0. The shortest:",
         *("  " + step for step in found.shortest.split(", ")),
     ]
     assert "<li>reader read → [2]</li>" in found._repr_html_()
@@ -93,13 +93,14 @@ def test_with_a_lock_nothing_is_lost(name: str) -> None:
     found = under(name, ONE_READER, nothing_lost)
     assert (found.orders, found.broken, found.shortest) == (30, 0, "")
     # A and B meet in 4 of the 6 orders of their own statements
-    assert found.waited == 20
+    assert (found.waited, found.failed) == (20, 20 if name == "max_plus_one" else 0)
     assert "B publish" in found.table["order"].iloc[0]
 
 
 def test_without_a_lock_somebody_is_refused() -> None:
     found = under("max_plus_one", PUBLISHERS, nobody_refused)
-    assert (found.orders, found.broken, found.waited) == (6, 4, 4)
+    assert (found.orders, found.broken, found.waited, found.failed) == (6, 4, 4, 4)
+    assert list(found.table["failed"]) == list(~found.table["kept"])
     assert found.shortest == (
         "A publish → 1, B publish ✗ 23505 (after a wait for A), A commit, B commit ✗ 25P02"
     )

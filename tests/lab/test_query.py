@@ -8,6 +8,7 @@ from psycopg2.extensions import connection
 
 from qlib import QSubscriber
 from qlib.lab import source, sql
+from tests.waiting import until
 
 pytestmark = pytest.mark.usefixtures("queue_dsn")
 
@@ -65,7 +66,7 @@ def test_no_connection_is_left() -> None:
     others = "select count(*) as n from pg_stat_activity where datname = current_database()"
     with pytest.raises(psycopg2.Error):
         sql("nonsense")
-    assert sql(f"{others} and pid <> pg_backend_pid()")["n"].tolist() == [0]
+    until(lambda: sql(f"{others} and pid <> pg_backend_pid()")["n"].tolist() == [0])
 
 
 def test_without_a_database_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
