@@ -3,16 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import chain, zip_longest
 from typing import Any
 
 from qlib.errors import InvalidRequest
 from qlib.transport import to_json
 
-Row = tuple[bytes, ...]
+Columns = Mapping[str, Iterable[Any]]
+# How many rows, and for each column the JSON of its values, with commas between.
+Rows = tuple[int, tuple[bytes, ...]]
 
 _MOST_MESSAGES = 1000
 _MOST_BYTES = 4 * 2**20
+_TOGETHER = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """The messages of one request."""
+
+    rows: list[Rows]
+
+    def __len__(self) -> int:
+        """Return how many messages they make."""
+        return sum(number for number, _ in self.rows)
 
 
 def columns(
@@ -30,37 +45,64 @@ def columns(
     return {name: column for name, column in given.items() if column is not None}
 
 
-def rows(columns: dict[str, Iterable[Any]]) -> Iterator[Row]:
-    """Yield each row as JSON texts; InvalidRequest for a value or for columns of odd lengths."""
-    for index, row in enumerate(zip_longest(*(_texts(*named) for named in columns.items()))):
+def rows(columns: Columns) -> Iterator[Rows]:
+    """Yield the rows as JSON; InvalidRequest for a value or for columns of odd lengths.
+
+    Of lists a hundred at a time, which takes a third of the time. Of anything else one by one, each
+    before the next is drawn: a generator may change a row that it has yielded.
+    """
+    lists = {name: column for name, column in columns.items() if isinstance(column, list | tuple)}
+    if len(lists) < len(columns):
+        yield from _one_by_one(columns, 0)
+        return
+    for first in range(0, max(map(len, lists.values())), _TOGETHER):
+        some = {name: column[first : first + _TOGETHER] for name, column in lists.items()}
+        yield from _together(some) or _one_by_one(some, first)
+
+
+def _together(some: Mapping[str, Sequence[Any]]) -> list[Rows]:
+    number, *others = map(len, some.values())
+    try:
+        texts = tuple(to_json(values, name)[1:-1] for name, values in some.items())
+    except InvalidRequest:
+        return []  # one by one it shows which value it is
+    fits = all(number == other for other in others) and sum(map(len, texts)) <= _MOST_BYTES
+    return [(number, texts)] if fits else []
+
+
+def _one_by_one(columns: Columns, first: int) -> Iterator[Rows]:
+    texts = (_texts(name, column, first) for name, column in columns.items())
+    for index, row in enumerate(zip_longest(*texts), first):
         if None in row:
             raise InvalidRequest(f"{', '.join(columns)} differ in length: one ends at {index}")
-        yield row
+        yield 1, row
 
 
-def _texts(name: str, column: Iterable[Any]) -> Iterator[bytes]:
-    for index, value in enumerate(column):
+def _texts(name: str, column: Iterable[Any], first: int) -> Iterator[bytes]:
+    for index, value in enumerate(column, first):
         yield to_json(value, f"{name}[{index}]")
 
 
-def split(rows: Iterator[Row]) -> Iterator[list[Row]]:
+def split(rows: Iterable[Rows]) -> Iterator[Encoded]:
     """Yield the rows in batches of at most 1,000 messages and, but for one large row, 4 MiB."""
-    batch: list[Row] = []
-    size = 0
-    for row in rows:
-        weight = sum(map(len, row))
-        if batch and (len(batch) == _MOST_MESSAGES or size + weight > _MOST_BYTES):
-            yield batch
-            batch, size = [], 0
-        batch.append(row)
+    batch: list[Rows] = []
+    count = size = 0
+    for number, texts in rows:
+        weight = sum(map(len, texts))
+        if batch and (count + number > _MOST_MESSAGES or size + weight > _MOST_BYTES):
+            yield Encoded(batch)
+            batch, count, size = [], 0, 0
+        batch.append((number, texts))
+        count += number
         size += weight
     if batch:
-        yield batch
+        yield Encoded(batch)
 
 
-def body(names: list[str], batch: list[Row], numbered: dict[str, bytes]) -> bytes:
+def body(names: list[str], batch: Encoded, numbered: dict[str, bytes]) -> bytes:
     """Return the request for one batch, of the texts as they are."""
-    columns = (b"[" + b",".join(column) + b"]" for column in zip(*batch, strict=True))
+    texts = zip(*(texts for _, texts in batch.rows), strict=True)
+    columns = (b"[" + b",".join(column) + b"]" for column in texts)
     fields = chain(zip(names, columns, strict=True), numbered.items())
     return b"{" + b",".join(b'"%s":%s' % (name.encode(), text) for name, text in fields) + b"}"
 

@@ -112,8 +112,8 @@ class QPublisher:
         columns = batches.columns(
             [payload], None if key is None else [key], None if headers is None else [headers]
         )
-        (row,) = batches.rows(columns)
-        return self._store(topic, list(columns), [row], sequence)[0]
+        (batch,) = batches.split(batches.rows(columns))
+        return self._store(topic, list(columns), batch, sequence)[0]
 
     def publish_many(
         self,
@@ -125,8 +125,9 @@ class QPublisher:
         """Store many messages and return their offsets, one a row, in order.
 
         The offsets are a `range` when no other publisher came between. The rows are read as they
-        are sent, in batches of at most 1,000 messages and about 4 MiB; a batch is stored whole or
-        not at all, and once. When one fails, the error's `published` holds the offsets of those
+        are sent, at most one ahead, in batches of at most 1,000 messages and about 4 MiB; lists go
+        faster than other iterables. A batch is stored whole or not at all, and once; the next one
+        waits for its answer. When one fails, the error's `published` holds the offsets of those
         before it, and nothing after it was sent; an OutcomeUnknown leaves that one batch in doubt.
         Raises what `publish` does, and InvalidRequest when the columns differ in length.
         """
@@ -168,7 +169,7 @@ class QPublisher:
                 return found
 
     def _store(
-        self, topic: str, names: list[str], batch: list[batches.Row], sequence: int | None = None
+        self, topic: str, names: list[str], batch: batches.Encoded, sequence: int | None = None
     ) -> range:
         def offsets(answer: Any) -> range:
             stored = range(answer["first_offset"], answer["last_offset"] + 1)

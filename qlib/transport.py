@@ -155,7 +155,7 @@ def _check(url: str, token: str | None, timeout: float) -> None:
         parts = urlsplit(url)
         usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
     except ValueError as error:
-        raise InvalidRequest(f"{url!r} is not a URL: {error}") from error
+        raise InvalidRequest(f"this is not a URL: {error}") from error  # it may hold a password
     # `requests` would send a user in the URL in the place of the token.
     if not usable or parts.username is not None or parts.query or parts.fragment:
         raise InvalidRequest("the URL must look like http://host:port")

@@ -1,8 +1,12 @@
 """Many messages at once: batches, what was published when one fails, and laziness."""
 
-from collections.abc import Iterator
+import json
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from qlib import InvalidRequest, OutcomeUnknown, TopicNotFound
 from qlib import batches as batching
@@ -61,6 +65,77 @@ def test_publish_many_reads_a_generator_as_it_sends(publishing):
     _, publisher = publishing(note, note, note)
     publisher.publish_many("orders", rows())
     assert drawn_at_request == [1001, 2001, 3000]
+
+
+def reused(numbers: Iterable[int]) -> Iterator[dict[str, list[int]]]:
+    """Yield one and the same object, changed each time."""
+    row: dict[str, list[int]] = {"n": [0]}
+    for number in numbers:
+        row["n"][0] = number
+        yield row
+
+
+def each_row_is_kept(publishing, rows: Callable[[Iterable[int]], Iterable[object]]) -> None:
+    state, publisher = publishing(accept)
+    publisher.publish_many("orders", rows(range(250)), keys=["k"] * 250)
+    assert state.seen[0].body["payloads"] == [{"n": [number]} for number in range(250)]
+
+
+def test_a_generator_may_use_one_object_for_all_rows(publishing):
+    each_row_is_kept(publishing, reused)
+
+
+def test_control_rows_encoded_after_the_next_is_drawn_are_caught(publishing):
+    with pytest.raises(AssertionError):
+        each_row_is_kept(publishing, lambda numbers: list(reused(numbers)))
+
+
+VALUES = st.sampled_from([1, "é", "x" * 50, None, {"a": [1, {}]}, "y" * 150, "\ud800", {1}, [","]])
+COLUMNS = st.lists(st.lists(VALUES, max_size=12), min_size=1, max_size=3)
+
+
+def encoded(columns: dict[str, Iterable[Any]]) -> tuple[dict[str, list[Any]], str]:
+    """Return what all the batches hold, checked against the limits, and the error at the end."""
+    held: dict[str, list[Any]] = {name: [] for name in columns}
+    try:
+        for batch in batching.split(batching.rows(columns)):
+            body = batching.body(list(columns), batch, {})
+            assert 1 <= len(batch) <= batching._MOST_MESSAGES
+            overhead = sum(len(name) + 6 for name in columns) + len(columns) * len(batch)
+            assert len(batch) == 1 or len(body) <= batching._MOST_BYTES + overhead
+            for name, values in json.loads(body).items():
+                assert len(values) == len(batch)
+                held[name] += values
+    except InvalidRequest as error:
+        return held, str(error)
+    return held, ""
+
+
+def lists_make_what_iterators_make(columns: list[list[Any]]) -> None:
+    named = dict(zip(["payloads", "keys", "headers"], columns, strict=False))
+    with pytest.MonkeyPatch.context() as limits:
+        for name, limit in (("_MOST_MESSAGES", 6), ("_MOST_BYTES", 120), ("_TOGETHER", 4)):
+            limits.setattr(batching, name, limit)
+        held, error = encoded(named)
+        other, its_error = encoded({name: iter(column) for name, column in named.items()})
+    assert error == its_error
+    both = [list(zip(*it.values(), strict=True)) for it in (held, other)]
+    rows = list(zip(*columns, strict=False))
+    # Before an error, either may have sent a batch more than the other.
+    assert all(it == rows[: len(it)] and (error or len(it) == len(rows)) for it in both)
+
+
+@given(COLUMNS)
+def test_lists_make_the_messages_that_iterators_make(columns):
+    lists_make_what_iterators_make(columns)
+
+
+def test_control_rows_that_change_places_are_caught(monkeypatch):
+    monkeypatch.setattr(batching, "_together", lambda some: [])
+    lists_make_what_iterators_make([[1, 2]])
+    monkeypatch.setattr(batching, "_together", lambda some: [(2, (b"2,1",))])
+    with pytest.raises(AssertionError):
+        lists_make_what_iterators_make([[1, 2]])
 
 
 def test_publish_many_with_keys_and_headers(publishing):

@@ -57,6 +57,7 @@ def test_certificates_are_verified(monkeypatch):
         ("http://[", None, 1.0),
         ("http://host:99999", None, 1.0),
         ("http://user:word@host", None, 1.0),
+        ("http://user:word@host:99999", None, 1.0),
         ("http://host/?a=b", None, 1.0),
         ("http://host", "two\nlines", 1.0),
         ("http://host", "naïve", 1.0),

@@ -40,6 +40,7 @@ UNCLEAR = {
     "not UTF-8": raw(http(200, b'{"value":"\xff"}'), more=True),
     "deep": raw(http(200, b"[" * 100_000), more=True),
     "truncated": raw(WHOLE[:-3]),
+    "truncated behind the JSON": raw(http(200, b'{"value":7}  ')[:-1]),
     "truncated chunk": raw(b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nb\r\n{"va'),
     "truncated head": raw(WHOLE[:20]),
     "not HTTP": raw(b"220 smtp ready\r\n"),
