@@ -60,6 +60,9 @@ create table if not exists queue.publication (
     primary key (topic_id, producer, sequence)
 );
 
+-- for queue.tidy, so that it does not read a million publications to find none that is old
+create index if not exists publication_published_at on queue.publication (published_at);
+
 create table if not exists queue.installation (
     digest       text not null,
     installed_at timestamptz not null default clock_timestamp()

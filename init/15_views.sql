@@ -1,5 +1,6 @@
 -- The views that people look at. The functions read through them too, so that head, position and lag
--- are each defined once. A column that a query does not use costs nothing: its subquery is dropped.
+-- are each defined once. A column that a query does not use costs nothing: its subquery is dropped. (Not with
+-- a volatile function in it, such as clock_timestamp: then it would be computed for everybody.)
 
 -- queue.topics: every topic with its floor, head and number of subscribers.
 create or replace view queue.topics as
@@ -26,7 +27,7 @@ select t.topic,
        p.epoch,
        t.head,
        t.head - p."offset" as lag,
-       coalesce((select extract(epoch from clock_timestamp() - m.published_at)
+       coalesce((select greatest(extract(epoch from statement_timestamp() - m.published_at), 0)
                  from queue.message m
                  where m.topic_id = t.topic_id and m."offset" = p."offset" + 1), 0) as lag_seconds,
        s.created_at,

@@ -1,29 +1,103 @@
 -- Reading: fetch and ack for subscribers, browse for everybody else.
 
+-- queue.last_within: where a run of messages ends that is cut off by number and by size.
+--   p_topic_id, p_first, p_limit, p_max_bytes  as for queue.slice
+-- Returns an offset: p_first at least, and maybe one beyond the head. Locks nothing.
+-- Most runs fit as a whole, and their sizes on disk, which cost nothing to read, say so: a text takes no more bytes than
+-- it does there unless it is packed, and a key six times as many when each of its characters has to be escaped. Only
+-- other runs are measured message by message; sizes on disk keep us from unpacking far more than can be returned.
+create or replace function queue.last_within(p_topic_id integer, p_first bigint, p_limit integer, p_max_bytes bigint)
+returns bigint
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_last bigint := least(p_first + p_limit - 1, 9223372036854775807);
+begin
+    if (select sum(pg_column_size(m.payload) + coalesce(6 * octet_length(m.key) + 2, 0)
+                   + coalesce(pg_column_size(m.headers), 0)) <= p_max_bytes
+           and count(pg_column_compression(m.payload)) + count(pg_column_compression(m.headers)) = 0
+        from queue.message m
+        where m.topic_id = p_topic_id and m."offset" between p_first and v_last) is not false then
+        return v_last;
+    end if;
+    return (
+        select max(m."offset")
+        from (select d."offset",
+                     sum(octet_length(d.payload::text) + coalesce(octet_length(to_json(d.key)::text), 0)
+                         + coalesce(octet_length(d.headers::text), 0)) over (order by d."offset" rows unbounded preceding)
+                     as bytes
+              from (select l.*, sum(pg_column_size(l.payload) - 4) over (order by l."offset" rows unbounded preceding) as stored
+                    from queue.message l
+                    where l.topic_id = p_topic_id and l."offset" between p_first and v_last) d
+              where d.stored <= p_max_bytes or d."offset" = p_first) m
+        where m.bytes <= p_max_bytes or m."offset" = p_first);
+end
+$$;
+
 -- queue.slice: a contiguous run of messages, cut off by number and by size, but at least one.
 --   p_topic_id   the topic's number
 --   p_first      the first offset
 --   p_limit      how many at the most
 --   p_max_bytes  how many bytes of payload, key and headers at the most; the first message comes in any case
--- Returns rows of queue.message. Locks nothing. Written so that Postgres inlines it. The size on disk, which costs
--- nothing to read, keeps us from unpacking far more than can be returned.
+-- Returns rows of queue.message. Locks nothing. Written so that Postgres inlines it.
 create or replace function queue.slice(p_topic_id integer, p_first bigint, p_limit integer, p_max_bytes bigint)
 returns setof queue.message
 language sql stable
 as $$
-    select m.topic_id, m."offset", m.published_at, m.key, m.headers, m.payload
-    from (select d.*,
-                 sum(octet_length(d.payload::text) + coalesce(octet_length(to_json(d.key)::text), 0)
-                     + coalesce(octet_length(d.headers::text), 0)) over (order by d."offset" rows unbounded preceding)
-                 as bytes
-          from (select l.*, sum(pg_column_size(l.payload)) over (order by l."offset" rows unbounded preceding) as stored
-                from queue.message l
-                where l.topic_id = p_topic_id and l."offset" >= p_first
-                order by l."offset"
-                limit p_limit) d
-          where d.stored <= p_max_bytes or d."offset" = p_first) m
-    where m.bytes <= p_max_bytes or m."offset" = p_first
+    select m.*
+    from queue.message m
+    where m.topic_id = p_topic_id and m."offset" >= p_first
+      and m."offset" <= (select queue.last_within(p_topic_id, p_first, p_limit, p_max_bytes))
     order by m."offset"
+    limit p_limit
+$$;
+
+-- queue.rfc3339: a time as text, in UTC with microseconds. Written so that Postgres inlines it.
+create or replace function queue.rfc3339(p_time timestamptz)
+returns text
+language sql stable
+as $$
+    select to_char(p_time at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
+$$;
+
+-- queue.as_json: a message as a JSON object.
+--   p_message       the message
+--   p_published_at  its time as text
+-- Returns its text: offset, published_at, key and headers if it has them, payload as it was published. Locks nothing.
+-- Written so that Postgres inlines it.
+create or replace function queue.as_json(p_message queue.message, p_published_at text)
+returns text
+language sql stable
+as $$
+    select concat('{"offset":', p_message."offset", ',"published_at":"', p_published_at, '"',
+                  ',"key":' || to_json(p_message.key)::text,
+                  ',"headers":' || p_message.headers::text,
+                  ',"payload":', p_message.payload, '}')
+$$;
+
+-- queue.read_on: from where a subscriber reads.
+--   p_topic, p_subscriber, p_after  as for queue.fetch
+-- Returns its topic_id, position, epoch and head, and after: the offset after which to read. Raises as queue.fetch.
+create or replace function queue.read_on(
+    p_topic text, p_subscriber text, p_after bigint,
+    out topic_id integer, out "position" bigint, out epoch bigint, out head bigint, out after bigint)
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_floor bigint;
+begin
+    select s.topic_id, s."position", s.epoch, s.head, s.floor, coalesce(p_after, s."position")
+    into topic_id, "position", epoch, head, v_floor, after
+    from queue.subscribers s where s.topic = p_topic and s.subscriber = p_subscriber;
+    if not found then
+        perform queue.missing(p_topic, coalesce(p_subscriber, ''));
+    end if;
+    if after not between v_floor - 1 and head then
+        perform queue.out_of_range(p_topic, after, v_floor - 1, head);
+    end if;
+end
 $$;
 
 -- queue.fetch: the messages after a subscriber's position, in order, without a gap. Moves nothing.
@@ -40,17 +114,41 @@ create or replace function queue.fetch(
 returns table ("offset" bigint, published_at timestamptz, key text, headers json, payload json, epoch bigint)
 language plpgsql stable security definer
 set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan
 as $$
 declare
-    v_reader queue.subscribers := queue.get_subscriber(p_topic, p_subscriber);
-    v_after  bigint := coalesce(p_after, v_reader."position");
+    v_reader record := queue.read_on(p_topic, p_subscriber, p_after);
 begin
-    if v_after not between v_reader.floor - 1 and v_reader.head then
-        perform queue.out_of_range(p_topic, v_after, v_reader.floor - 1, v_reader.head);
-    end if;
     return query
     select m."offset", m.published_at, m.key, m.headers, m.payload, v_reader.epoch
-    from queue.slice(v_reader.topic_id, v_after + 1, p_limit, p_max_bytes) m;
+    from queue.slice(v_reader.topic_id, v_reader.after + 1, p_limit, p_max_bytes) m;
+end
+$$;
+
+-- queue.fetch_json: what queue.fetch returns, as the text that a server sends.
+--   as for queue.fetch
+-- Returns the subscriber's position and epoch, its topic's head, and the messages as JSON objects with commas between
+--   them, '' when there are none. Raises as queue.fetch. Locks nothing.
+create or replace function queue.fetch_json(
+    p_topic text, p_subscriber text, p_limit integer default 100, p_after bigint default null,
+    p_max_bytes bigint default 8388608)
+returns table ("position" bigint, epoch bigint, head bigint, messages text)
+language plpgsql stable security definer
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan
+as $$
+declare
+    v_reader record := queue.read_on(p_topic, p_subscriber, p_after);
+    -- what was published together has one time, and to write it out is a third of the work
+    v_time   timestamptz := (select m.published_at from queue.message m
+                             where m.topic_id = v_reader.topic_id and m."offset" = v_reader.after + 1);
+    v_text   text := queue.rfc3339(v_time);
+begin
+    return query
+    select v_reader."position", v_reader.epoch, v_reader.head,
+           coalesce(string_agg(queue.as_json(m, case m.published_at when v_time then v_text
+                                                else queue.rfc3339(m.published_at) end), ',' order by m."offset"), '')
+    from queue.slice(v_reader.topic_id, v_reader.after + 1, p_limit, p_max_bytes) m;
 end
 $$;
 
@@ -110,6 +208,7 @@ create or replace function queue.browse(
 returns setof queue.message
 language plpgsql stable security definer
 set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan
 as $$
 declare
     v_topic queue.topics := queue.get_topic(p_topic);
@@ -119,6 +218,25 @@ begin
     end if;
     return query
     select * from queue.slice(v_topic.topic_id, coalesce(p_offset, v_topic.floor), p_limit, p_max_bytes);
+end
+$$;
+
+-- queue.browse_json: what queue.browse returns, as the text that a server sends.
+--   as for queue.browse
+-- Returns the topic's floor and head, and the messages as JSON objects with commas between them, '' when there are none.
+-- Raises as queue.browse. Locks nothing.
+create or replace function queue.browse_json(
+    p_topic text, p_offset bigint default null, p_limit integer default 100, p_max_bytes bigint default 8388608)
+returns table (floor bigint, head bigint, messages text)
+language plpgsql stable security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_topic queue.topics := queue.get_topic(p_topic);
+begin
+    return query
+    select v_topic.floor, v_topic.head, coalesce(string_agg(queue.as_json(m, queue.rfc3339(m.published_at)), ',' order by m."offset"), '')
+    from queue.browse(p_topic, p_offset, p_limit, p_max_bytes) m;
 end
 $$;
 
@@ -144,9 +262,15 @@ as $$
     select s.topic, s.subscriber, s.lag, s.lag_seconds from queue.subscribers s order by s.lag desc limit p_limit
 $$;
 
+comment on function queue.last_within is 'Where a run of messages ends that is cut off by number and by size.';
 comment on function queue.slice is 'A contiguous run of messages, cut off by number and by size.';
+comment on function queue.rfc3339 is 'A time as text.';
+comment on function queue.as_json is 'A message as a JSON object.';
+comment on function queue.read_on is 'From where a subscriber reads.';
 comment on function queue.fetch is 'The messages after a subscriber''s position, in order, without a gap. Moves nothing.';
+comment on function queue.fetch_json is 'What queue.fetch returns, as the text that a server sends.';
 comment on function queue.ack is 'Says that a subscriber is done with everything up to an offset.';
 comment on function queue.browse is 'Messages of a topic, read without a subscriber.';
+comment on function queue.browse_json is 'What queue.browse returns, as the text that a server sends.';
 comment on function queue.heads is 'The heads of some topics, for those who wait for messages.';
 comment on function queue.lags is 'How far behind the subscribers are; the furthest behind first.';

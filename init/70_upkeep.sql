@@ -57,7 +57,7 @@ begin
 
     delete from queue.publication p
     where p.ctid = any (array(select old.ctid from queue.publication old
-                              where old.published_at < clock_timestamp() - interval '1 day' limit p_limit));
+                              where old.published_at < statement_timestamp() - interval '1 day' limit p_limit));
     get diagnostics v_rows = row_count;
     v_removed := v_removed + v_rows;
 

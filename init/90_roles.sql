@@ -51,5 +51,6 @@ grant select on all tables in schema queue to queue_ro;
 grant execute on function
     queue.create_topic, queue.get_topic, queue.list_topics, queue.delete_topic,
     queue.publish, queue.publish_batch, queue.subscribe, queue.get_subscriber, queue.list_subscribers,
-    queue.unsubscribe, queue.fetch, queue.ack, queue.browse, queue.heads, queue.lags, queue.reset, queue.seek, queue.tidy, queue.installed
+    queue.unsubscribe, queue.fetch, queue.fetch_json, queue.ack, queue.browse, queue.browse_json, queue.heads, queue.lags,
+    queue.reset, queue.seek, queue.tidy, queue.installed
     to queue_app;

@@ -5,6 +5,7 @@ A `Problem` is an answer: RFC 9457 `application/problem+json` with `status`, `ti
 may have happened.
 """
 
+from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -35,22 +36,36 @@ STATUS: dict[str, int] = {
     "disk_full": 507,
 }
 
-RETRY_AFTER = {"unavailable": "1"}
+# code -> the headers that go with it
+HEADERS: dict[str, list[tuple[str, str]]] = {
+    "unauthorized": [("WWW-Authenticate", "Bearer")],
+    "unavailable": [("Retry-After", "1")],
+}
 
 
 class Problem(Exception):
     """An answer that says what went wrong.
 
     `code` is one of `STATUS`; `detail` says in a sentence what happened to this request; `outcome` is "none" or
-    "unknown" and goes with 503 and 507; `members` are added to the answer as they are.
+    "unknown" and goes with 503 and 507; `headers` go with the code's own; `members` are added to the answer as they
+    are.
     """
 
-    def __init__(self, code: str, detail: str, *, outcome: str = "none", **members: Any) -> None:
+    def __init__(
+        self,
+        code: str,
+        detail: str,
+        *,
+        outcome: str = "none",
+        headers: Sequence[tuple[str, str]] = (),
+        **members: Any,
+    ) -> None:
         super().__init__(detail)
         self.code = code
         self.detail = detail
         self.status = STATUS[code]
         self.outcome = outcome
+        self.headers = [*HEADERS.get(code, ()), *headers]
         self.members = members
 
     def body(self, request_id: str) -> bytes:

@@ -1,6 +1,7 @@
 """What the server counts, and the lags that it asks the engine for when somebody looks."""
 
 from collections.abc import Iterator
+from functools import cache
 
 from prometheus_client import (
     CollectorRegistry,
@@ -18,17 +19,17 @@ from server.operations import Context
 disable_created_metrics()  # type: ignore[no-untyped-call]
 _COUNTED = CollectorRegistry()
 
-REQUESTS = Counter(
+_REQUESTS = Counter(
     "queue_requests", "Requests answered.", ["operation", "status"], registry=_COUNTED
 )
-SECONDS = Histogram(
+_SECONDS = Histogram(
     "queue_request_seconds",
     "How long it took to answer, long polls included.",
     ["operation"],
     registry=_COUNTED,
 )
 PUBLISHED = Counter("queue_published_messages", "Messages published.", registry=_COUNTED)
-WAITING = Gauge("queue_waiting_polls", "Long polls that wait now.", registry=_COUNTED)
+_WAITING = Gauge("queue_waiting_polls", "Long polls that wait now.", registry=_COUNTED)
 
 
 class _Lags(Collector):
@@ -58,9 +59,21 @@ class _Lags(Collector):
         yield from (up, messages, seconds)
 
 
+def count(operation: str, status: int, seconds: float) -> None:
+    """Count a request: which operation it was, how it was answered and how long that took."""
+    answered, took = _series(operation, status)
+    answered.inc()
+    took.observe(seconds)
+
+
+@cache  # there are few, and to look one up takes longer than to count
+def _series(operation: str, status: int) -> tuple[Counter, Histogram]:
+    return _REQUESTS.labels(operation, status), _SECONDS.labels(operation)
+
+
 def registry(context: Context) -> CollectorRegistry:
     """Return everything that there is to be seen now."""
-    WAITING.set(context.wakeups.waiting)
+    _WAITING.set(context.wakeups.waiting)
     seen = CollectorRegistry()
     seen.register(_COUNTED)  # a registry is a collector, too
     seen.register(_Lags(context))

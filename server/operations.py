@@ -7,6 +7,7 @@ from typing import NamedTuple, TypeVar
 import msgspec
 
 from server.engines import Engine
+from server.fusion import Fusion
 from server.wakeups import Wakeups
 
 OPERATIONS: list["Operation"] = []
@@ -28,6 +29,7 @@ class Context:
 
     engine: Engine
     wakeups: Wakeups
+    fusion: Fusion
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,10 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from server.app import create_app
+from server.door import Door
 from server.engines.postgres import PostgresEngine
+from server.fusion import Fusion
+from server.hot import HotRoutes
 from server.housekeeping import Housekeeping
 from server.operations import Context
 from server.settings import Settings
@@ -30,12 +33,13 @@ def load(settings: Settings, dsn: str, lifeline: tuple[Connection, Connection]) 
     threading.Thread(
         target=_hold, args=(reader, wakeups, housekeeping), name="lifeline", daemon=True
     ).start()
-    return create_app(
-        Context(engine, wakeups),
+    door = Door(
+        Context(engine, wakeups, Fusion(engine, wakeups.happened)),
         token=settings.token,
         hosts=settings.hosts,
         bodies=settings.threads - settings.long_polls - 100,
     )
+    return HotRoutes(door, create_app(door))
 
 
 def _hold(lifeline: Connection, wakeups: Wakeups, housekeeping: Housekeeping) -> None:

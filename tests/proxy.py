@@ -10,15 +10,14 @@ from urllib.parse import urlsplit
 
 
 class CuttingProxy(ThreadingTCPServer):
-    """Forwards connections to `target`; cuts the first `cuts` of them when their answer comes."""
+    """Forwards connections to `target`, a URL or a Unix socket; cuts the first `cuts` when their answer comes."""
 
     daemon_threads = False
     block_on_close = True
 
     def __init__(self, target: str, cuts: int) -> None:
         super().__init__(("127.0.0.1", 0), _Forward)
-        parts = urlsplit(target)
-        self.target = (parts.hostname, parts.port)
+        self.target = target
         self.left = cuts
         self.cut = 0
         self.url = f"http://127.0.0.1:{self.server_address[1]}"
@@ -29,7 +28,7 @@ class _Forward(BaseRequestHandler):
     request: socket.socket
 
     def handle(self) -> None:
-        with socket.create_connection(self.server.target, timeout=20) as upstream:
+        with _connected(self.server.target) as upstream:
             while True:
                 readable, _, _ = select.select([self.request, upstream], [], [], 20)
                 if not readable:
@@ -44,6 +43,15 @@ class _Forward(BaseRequestHandler):
                             (upstream if source is self.request else self.request).sendall(data)
                             continue
                     return
+
+
+def _connected(target: str) -> socket.socket:
+    if target.startswith("/"):
+        upstream = socket.socket(socket.AF_UNIX)
+        upstream.connect(target)
+        return upstream
+    parts = urlsplit(target)
+    return socket.create_connection((parts.hostname, parts.port), timeout=20)
 
 
 @contextmanager

@@ -23,14 +23,22 @@ STOPPED = 45.0  # a little more than the server grants what is in flight
 class ServerProcess:
     """`python -m server` on 127.0.0.1, with what it writes in a file.
 
-    ``settings`` are environment variables in lower case: ``database_url``, ``queue_token``.
-    The caller's own settings are kept out.
+    ``program`` is the module that is run. ``settings`` are environment variables in lower case:
+    ``database_url``, ``queue_token``. The caller's own settings are kept out.
     """
 
-    def __init__(self, log: Path, *flags: str, port: int | None = None, **settings: str) -> None:
+    def __init__(
+        self,
+        log: Path,
+        *flags: str,
+        port: int | None = None,
+        program: str = "server",
+        **settings: str,
+    ) -> None:
         self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._log = log
+        self._program = program
         self._flags = ["--port", str(self.port), *flags]
         self.settings = {name.upper(): value for name, value in settings.items()}
         self._process: subprocess.Popen[bytes] | None = None
@@ -61,7 +69,7 @@ class ServerProcess:
         }
         with self._log.open("ab") as output:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "server", *self._flags],
+                [sys.executable, "-m", self._program, *self._flags],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,

@@ -106,7 +106,9 @@ class Session:
         event = self.events[-1]
         deadline = time.monotonic() + _PATIENCE
         while not wait_for([self._pending], _PROMPTNESS).done:
-            if blockers := self._blockers():
+            blockers = self._blockers()
+            # A circle that PostgreSQL breaks while we ask looks like a wait; asked again, it is gone.
+            if blockers and blockers == self._blockers():
                 event.waited_for = blockers
                 _waiting.add(self)
                 return Waiting(self.name, blockers)

@@ -4,9 +4,22 @@ An engine answers in JSON text that goes out as it is, and raises `server.errors
 this interface knows about SQL.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import NamedTuple, Protocol
+
+
+class Batch(NamedTuple):
+    """Messages to publish: payloads and headers as the text of JSON arrays, keys as many or none at all.
+
+    `producer` and `sequence` number the publish.
+    """
+
+    payloads: str
+    keys: list[str | None] | None = None
+    headers: str | None = None
+    producer: str | None = None
+    sequence: int | None = None
 
 
 class Published(NamedTuple):
@@ -69,16 +82,8 @@ class Engine(Protocol):
     def delete_topic(self, topic: str) -> None:
         """Remove a topic with its messages and subscribers."""
 
-    def publish(
-        self,
-        topic: str,
-        payloads: str,
-        keys: list[str | None] | None,
-        headers: str | None,
-        producer: str | None,
-        sequence: int | None,
-    ) -> Published:
-        """Append a batch."""
+    def publish(self, topic: str, batches: Sequence[Batch]) -> list[Published]:
+        """Append batches in one transaction: all of them or none."""
 
     def browse(self, topic: str, offset: int | None, limit: int) -> Fetched:
         """Read without a subscriber."""
@@ -134,7 +139,7 @@ class Engine(Protocol):
         """Tell every server of this database that something happened to these topics."""
 
     def listen(self, heard: Callable[[set[str]], None], stopped: Callable[[], bool]) -> None:
-        """Call `heard` with topics as they are announced, and with none now and then, until stopped or cut off."""
+        """Call `heard` with topics as others announce them, and with none now and then, until stopped or cut off."""
 
     def close(self) -> None:
         """Close every connection."""

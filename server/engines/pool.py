@@ -1,15 +1,19 @@
 """A bounded pool of database connections whose exhaustion is a bounded wait."""
 
+import itertools
 import logging
+import re
 import select
 import threading
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from typing import Any
 
 import psycopg2
+import psycopg2.errors
 from psycopg2.extensions import TRANSACTION_STATUS_IDLE
 from psycopg2.extensions import connection as Connection
+from psycopg2.extensions import cursor as Cursor
 
 from server.errors import Problem
 
@@ -25,10 +29,40 @@ SETTINGS = {
 }
 
 
-def connect(dsn: str, **settings: str) -> Connection:
+class Session(Connection):
+    """A connection that has each statement parsed and planned once, and not at every call."""
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        """Connect. Raises psycopg2.OperationalError."""
+        super().__init__(*arguments, **named)
+        self._numbers = itertools.count()
+        self._prepared: dict[str, str] = {}
+
+    def run(self, sql: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
+        """Run a statement that has %s for each of its values; return its rows. Raises psycopg2.Error."""
+        with self.cursor() as cursor:
+            if sql not in self._prepared:
+                self._prepare(cursor, sql)
+            try:
+                cursor.execute(self._prepared[sql], values)
+            except psycopg2.errors.FeatureNotSupported:  # a function returns another type by now
+                del self._prepared[sql]
+                raise
+            return cursor.fetchall()
+
+    def _prepare(self, cursor: Cursor, sql: str) -> None:
+        name = f"s{next(self._numbers)}"
+        places = itertools.count(1)
+        cursor.execute(f"prepare {name} as " + re.sub("%s", lambda _: f"${next(places)}", sql))
+        marks = ", ".join(["%s"] * sql.count("%s"))
+        self._prepared[sql] = f"execute {name} ({marks})" if marks else f"execute {name}"
+
+
+def connect(dsn: str, **settings: str) -> Session:
     """Open a connection in autocommit mode with every timeout set. Raises psycopg2.OperationalError."""
     opened = psycopg2.connect(
         dsn,
+        connection_factory=Session,
         application_name="queue-server",
         connect_timeout=5,
         keepalives_idle=10,
@@ -41,40 +75,6 @@ def connect(dsn: str, **settings: str) -> Connection:
     return opened
 
 
-class Turns:
-    """Lets at most `most` callers at a time go on under one name; the others wait `patience` seconds.
-
-    A topic whose lock is held by a stuck session must not take all connections with it.
-    """
-
-    def __init__(self, most: int, patience: float) -> None:
-        """Nobody goes on yet."""
-        self._most = most
-        self._patience = patience
-        self._lock = threading.Lock()
-        self._turns: dict[str, threading.Semaphore] = {}
-        self._callers: Counter[str] = Counter()
-
-    @contextmanager
-    def taken(self, name: str) -> Iterator[None]:
-        """Take a turn. Raises Problem (503, outcome none) when none comes in time."""
-        with self._lock:
-            self._callers[name] += 1
-            turn = self._turns.setdefault(name, threading.Semaphore(self._most))
-        try:
-            if not turn.acquire(timeout=self._patience):
-                raise Problem("unavailable", f"too many wait for topic {name!r}")
-            try:
-                yield
-            finally:
-                turn.release()
-        finally:
-            with self._lock:
-                self._callers[name] -= 1
-                if not self._callers[name]:
-                    del self._callers[name], self._turns[name]
-
-
 class Pool:
     """At most `size` connections, opened when they are needed; a caller waits `patience` seconds for one."""
 
@@ -84,10 +84,10 @@ class Pool:
         self._settings = settings
         self._patience = patience
         self._slots = threading.BoundedSemaphore(size)
-        self._idle: list[Connection] = []  # the last one used is the first one taken: it is warm
+        self._idle: list[Session] = []  # the last one used is the first one taken: it is warm
 
     @contextmanager
-    def connection(self) -> Iterator[Connection]:
+    def connection(self) -> Iterator[Session]:
         """Lend a connection. Raises Problem (503, outcome none) when none can be had."""
         if not self._slots.acquire(timeout=self._patience):
             raise Problem("unavailable", "all database connections are busy")
@@ -100,7 +100,7 @@ class Pool:
         finally:
             self._slots.release()
 
-    def _take(self) -> Connection:
+    def _take(self) -> Session:
         while True:
             try:
                 idle = self._idle.pop()
@@ -115,7 +115,7 @@ class Pool:
             log.warning("no connection to the database: %s", str(error).strip().replace("\n", " "))
             raise Problem("unavailable", "the database does not answer") from None
 
-    def _give_back(self, lent: Connection) -> None:
+    def _give_back(self, lent: Session) -> None:
         if not lent.closed and lent.info.transaction_status == TRANSACTION_STATUS_IDLE:
             self._idle.append(lent)
         else:
@@ -128,7 +128,7 @@ class Pool:
             self._idle.pop().close()
 
 
-def _is_quiet(idle: Connection) -> bool:
+def _is_quiet(idle: Session) -> bool:
     # An idle connection has nothing to say. If there is something to read, the database has gone (or is going), and
     # the next statement must not be sent into it: its outcome would be unknown.
     poll = select.poll()

@@ -8,13 +8,14 @@ from typing import Any
 import psycopg2
 import psycopg2.extensions
 
-from server.engines import Acked, Fetched, Health, Lag, Published
+from server.engines import Acked, Batch, Fetched, Health, Lag, Published
 from server.engines.failures import problem
-from server.engines.pool import Pool, Turns, connect
+from server.engines.pool import Pool, connect
 from server.errors import Problem
 
 CHANNEL = "queue_topics"
 _ATTEMPTS = 3
+_DID_NOT_HAPPEN = ("40001", "40P01", "0A000")  # serialization, deadlock, a plan that is out of date
 _HEARTBEAT = 0.25
 
 
@@ -28,11 +29,6 @@ TOPIC = f"""json_build_object('topic', t.topic, 'description', t.description,
 SUBSCRIBER = f"""json_build_object('topic', s.topic, 'subscriber', s.subscriber,
     'position', s."position", 'epoch', s.epoch, 'head', s.head, 'lag', s.head - s."position",
     'created_at', {_rfc3339("s.created_at")})::text"""
-MESSAGES = f"""coalesce(string_agg('{{"offset":' || m."offset"
-    || ',"published_at":"' || {_rfc3339("m.published_at")} || '"'
-    || coalesce(',"key":' || to_json(m.key)::text, '')
-    || coalesce(',"headers":' || m.headers::text, '')
-    || ',"payload":' || m.payload::text || '}}', ',' order by m."offset"), '')"""
 
 
 class PostgresEngine:
@@ -42,8 +38,8 @@ class PostgresEngine:
         """Open nothing yet. `patience` is how long, in seconds, a call waits for a free connection."""
         self._dsn = dsn
         self._pool = Pool(dsn, pool_size, patience)
-        self._turns = Turns(max(1, pool_size // 2), patience)
         self._announcer = Pool(dsn, 1, patience, synchronous_commit="off")
+        self._announcing = 0  # its process in the database: we need not hear what we said
 
     def create_topic(self, topic: str, description: str | None) -> str:
         """Make a topic; return it."""
@@ -63,26 +59,20 @@ class PostgresEngine:
         """Remove a topic with its messages and subscribers."""
         self._write("select queue.delete_topic(%s)", topic)
 
-    def publish(
-        self,
-        topic: str,
-        payloads: str,
-        keys: list[str | None] | None,
-        headers: str | None,
-        producer: str | None,
-        sequence: int | None,
-    ) -> Published:
-        """Append a batch."""
-        sql = "select * from queue.publish_batch(%s, %s, %s::text[], %s, %s, %s)"
-        with self._turns.taken(topic):
-            row = self._write(sql, topic, payloads, keys, headers, producer, sequence)
-        return Published(*row)
+    def publish(self, topic: str, batches: Sequence[Batch]) -> list[Published]:
+        """Append batches in one transaction: all of them or none."""
+        rows = ", ".join(
+            f"({n}, %s::json, %s::text[], %s::json, %s, %s::bigint)" for n in range(len(batches))
+        )
+        sql = f"""select p.* from (values {rows}) b(n, payloads, keys, headers, producer, sequence),
+                  queue.publish_batch(%s, b.payloads, b.keys, b.headers, b.producer, b.sequence) p order by b.n"""
+        values = [value for batch in batches for value in batch]
+        return [Published(*row) for row in self._rows(sql, [*values, topic], writes=True)]
 
     def browse(self, topic: str, offset: int | None, limit: int) -> Fetched:
         """Read without a subscriber."""
-        sql = f"""select t.floor, 0, t.head, (select {MESSAGES} from queue.browse(%s, %s, %s) m)
-                  from queue.get_topic(%s) t"""
-        return Fetched(*self._read(sql, topic, offset, limit, topic))
+        sql = "select floor, 0, head, messages from queue.browse_json(%s, %s, %s)"
+        return Fetched(*self._read(sql, topic, offset, limit))
 
     def subscribe(
         self, topic: str, subscriber: str | None, start: str | int | datetime
@@ -114,9 +104,8 @@ class PostgresEngine:
 
     def fetch(self, topic: str, subscriber: str, limit: int, after: int | None) -> Fetched:
         """Read from the position on, or after another offset; all of it from one snapshot."""
-        sql = f"""select s."position", s.epoch, s.head, (select {MESSAGES} from queue.fetch(%s, %s, %s, %s) m)
-                  from queue.get_subscriber(%s, %s) s"""
-        return Fetched(*self._read(sql, topic, subscriber, limit, after, topic, subscriber))
+        sql = "select * from queue.fetch_json(%s, %s, %s, %s)"
+        return Fetched(*self._read(sql, topic, subscriber, limit, after))
 
     def ack(self, topic: str, subscriber: str, offset: int, epoch: int) -> Acked:
         """Move a position forward."""
@@ -173,12 +162,13 @@ class PostgresEngine:
         On a connection of its own, after the publish has committed: a NOTIFY inside the transaction would hold one lock
         for the whole instance over the commit's fsync. Nothing is lost with a notice, so it waits for no disk either.
         """
-        sql = f"select pg_notify('{CHANNEL}', t) from unnest(%s) t"
-        with self._announcer.connection() as connection, connection.cursor() as cursor:
-            cursor.execute(sql, (topics,))
+        sql = f"select pg_notify('{CHANNEL}', t) from unnest(%s::text[]) t"
+        with self._announcer.connection() as connection:
+            self._announcing = connection.info.backend_pid
+            connection.run(sql, [topics])
 
     def listen(self, heard: Callable[[set[str]], None], stopped: Callable[[], bool]) -> None:
-        """Call `heard` with topics as they are announced, and with none now and then, until stopped or cut off.
+        """Call `heard` with topics as others announce them, and with none now and then, until stopped or cut off.
 
         Raises psycopg2.Error when the database goes away.
         """
@@ -191,7 +181,7 @@ class PostgresEngine:
             while not stopped():
                 poll.poll(_HEARTBEAT * 1000)
                 connection.poll()
-                notices = {notice.payload for notice in connection.notifies}
+                notices = {n.payload for n in connection.notifies if n.pid != self._announcing}
                 connection.notifies.clear()
                 heard(notices)
         finally:
@@ -212,12 +202,10 @@ class PostgresEngine:
         for attempt in range(1, _ATTEMPTS + 1):
             with self._pool.connection() as connection:
                 try:
-                    with connection.cursor() as cursor:
-                        cursor.execute(sql, values)
-                        return list(cursor.fetchall())
+                    return connection.run(sql, values)
                 except psycopg2.Error as error:
-                    if error.pgcode in ("40001", "40P01") and attempt < _ATTEMPTS:
-                        continue  # rolled back by Postgres: it did not happen
+                    if error.pgcode in _DID_NOT_HAPPEN and attempt < _ATTEMPTS:
+                        continue
                     raise problem(error, closed=bool(connection.closed), writes=writes) from error
                 except ValueError as error:  # psycopg2 refuses NUL in text before anything is sent
                     raise Problem("invalid_request", "text cannot hold \\u0000") from error

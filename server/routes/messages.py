@@ -1,12 +1,8 @@
 """Messages: publish and browse."""
 
-import json
-from itertools import repeat
-
-import msgspec
-
 from server import schemas
-from server.body import check_messages
+from server.body import array, check_messages
+from server.engines import Batch
 from server.errors import Problem
 from server.metrics import PUBLISHED
 from server.operations import Answer, Context, operation
@@ -22,20 +18,14 @@ from server.operations import Answer, Context, operation
 )
 def publish(context: Context, body: schemas.Batch, topic: str) -> Answer:
     """Publish messages: all of them or none, with offsets one after the other."""
-    _check(body)
-    stored = context.engine.publish(
-        topic,
-        _array(body.payloads),
-        body.keys,
-        None if body.headers is None else _array(body.headers),
-        body.producer,
-        body.sequence,
-    )
-    context.wakeups.happened(topic)
-    count = stored.last_offset - stored.first_offset + 1
-    if not stored.duplicate:
+    first, last, duplicate = context.fusion.publish(topic, _batch(body))
+    count = last - first + 1
+    if not duplicate:
         PUBLISHED.inc(count)
-    return Answer(json.dumps({"topic": topic, "count": count} | stored._asdict()))
+    return Answer(
+        f'{{"topic":"{topic}","first_offset":{first},"last_offset":{last},"count":{count},'
+        f'"duplicate":{"true" if duplicate else "false"}}}'
+    )
 
 
 @operation(
@@ -54,19 +44,20 @@ def browse(context: Context, query: schemas.BrowseQuery, topic: str) -> Answer:
     )
 
 
-def _check(body: schemas.Batch) -> None:
-    for name in ("keys", "headers"):
-        given = getattr(body, name)
-        if given is not None and len(given) != len(body.payloads):
-            raise Problem(
-                "invalid_request",
-                f"there are {len(body.payloads)} payloads and {len(given)} {name}",
-            )
-    nothing = repeat(None)
-    rows = zip(body.payloads, body.keys or nothing, body.headers or nothing, strict=False)
-    check_messages(list(rows))
-
-
-def _array(parts: list[msgspec.Raw]) -> str:
+def _batch(body: schemas.Batch) -> Batch:
     # the text of each part as it came, so that a payload is read back byte for byte
-    return "[" + b",".join(map(bytes, parts)).decode() + "]"
+    payloads = list(map(bytes, body.payloads))
+    headers = None if body.headers is None else list(map(bytes, body.headers))
+    for name, given in (("keys", body.keys), ("headers", headers)):
+        if given is not None and len(given) != len(payloads):
+            raise Problem(
+                "invalid_request", f"there are {len(payloads)} payloads and {len(given)} {name}"
+            )
+    check_messages(payloads, body.keys, headers)
+    return Batch(
+        array(payloads),
+        body.keys,
+        None if headers is None else array(headers),
+        body.producer,
+        body.sequence,
+    )

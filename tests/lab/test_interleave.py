@@ -18,7 +18,7 @@ from qlib.lab.strategy import strategy
 
 pytestmark = pytest.mark.usefixtures("nothing_leaks")
 
-RIGHT = ("advisory_lock", "counter_row")
+RIGHT = ("advisory_lock", "counter_row", "record_batch")
 
 
 def read(session: Session) -> list[object]:

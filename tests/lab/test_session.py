@@ -158,6 +158,15 @@ def test_a_circle_is_no_wait(a: Session, connect: Callable[[], connection]) -> N
             failed.result()
 
 
+def test_what_looks_like_a_wait_only_once_is_none(
+    a: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = iter([("ghost",), (), ("ghost",), ()])
+    monkeypatch.setattr(a, "_blockers", lambda: next(looks, ()))
+    assert a.run("select 1 from pg_sleep(0.1)") == [(1,)]
+    assert len(list(looks)) < 4  # it was asked, while the statement ran
+
+
 def test_a_snapshot_stays_where_it_is(a: Session, opened: Callable[..., Session]) -> None:
     for isolation, seen in LEVELS:
         reader = opened("reader", isolation)

@@ -1,8 +1,11 @@
 """A strategy is another function in another database, and leaves no trace."""
 
+import json
 import os
-from collections.abc import Callable
+import random
+from collections.abc import Callable, Iterator
 from contextlib import closing
+from typing import Any
 
 import psycopg2
 import pytest
@@ -14,7 +17,7 @@ from qlib.lab.strategy import _STRATEGIES, scratch, strategy
 
 pytestmark = pytest.mark.usefixtures("nothing_leaks")
 
-OTHERS = ("counter_row", "max_plus_one", "sequence")
+OTHERS = ("counter_row", "max_plus_one", "record_batch", "sequence")
 ALL = ("advisory_lock", *OTHERS)
 DEFINITION = "select pg_get_functiondef('queue.publish_batch'::regproc)"
 SIGNATURE = (
@@ -125,6 +128,94 @@ def test_a_counter_grows_beside_an_old_snapshot(held: bool, grows: bool) -> None
                 cursor.execute(PUBLISH_MANY)
         pages = sql("select pg_relation_size('queue.counter') / 8192").iat[0, 0]
         assert (pages > 4) == grows
+
+
+PUBLISH_COLUMNS = "select * from queue.publish_batch('orders', %s::json, %s::text[], %s::json)"
+ACK = "select * from queue.ack('orders', %s, %s, 0)"
+READ = 'select "offset", key, headers::text, payload::text from {} order by "offset"'
+WRONG_PAGES = {
+    ' and m."offset" >= p_first': "",
+    "m.last_offset >= p_first": "m.last_offset > p_first",
+    "v_head + min(m.n)": "v_head + 1",
+    "json_agg(m.payload order by m.n)": "jsonb_agg(m.payload order by m.n)::json",
+    "json_agg(m.headers order by m.n)": "json_agg(m.headers order by m.n desc)",
+    "array_agg(m.key order by m.n)": "array_agg(m.key order by m.n desc)",
+}
+
+
+def some_batches() -> Iterator[tuple[str, list[str | None] | None, str | None]]:
+    """Make payloads, keys and headers as the function takes them, with blanks that must stay."""
+    dice = random.Random(6)
+    for size in (1, 3, 200, 2, 120, 1, 60):
+        texts = ["é x" * dice.randrange(dice.choice([3, 30, 100])) for _ in range(size)]
+        payloads = [json.dumps([n, text], ensure_ascii=False) for n, text in enumerate(texts)]
+        payloads += dice.choices(["null", "[ 1,  2]", '{ "a":1}', f'"{"long" * 5000}"'])
+        keys = [dice.choice([None, "c-1", "ü" * n]) for n in range(len(payloads))]
+        headers = [dice.choice(["null", '{"h": 1}', '{"h":  [1]}']) for _ in payloads]
+        yield f"[{', '.join(payloads)}]", keys, f"[{','.join(headers)}]"
+        yield f"[{', '.join(payloads)}]", dice.choice([None, keys]), None
+
+
+def all_that_is_read(under: Session) -> list[object]:
+    """Publish some batches while two subscribers read, each in steps of its own; return it all."""
+    dice = random.Random(7)
+    seen: list[Any] = []
+
+    def run(statement: str, *values: object) -> list[Any]:
+        found = under.run(statement, *values)
+        assert isinstance(found, list)
+        seen.append(found)
+        return found
+
+    under.run("select queue.create_topic('orders')")
+    for name in ("kitchen", "billing"):
+        under.run("select queue.subscribe('orders', %s)", name)
+    for columns in some_batches():
+        run(PUBLISH_COLUMNS, *columns)
+        for name in ("kitchen", "billing"):
+            limit = dice.choice([1, 7, 90, 1000])
+            fetched = run(READ.format("queue.fetch('orders', %s, %s)"), name, limit)
+            if fetched:
+                run(ACK, name, fetched[-1].offset)
+    head = run("select head from queue.topics")[0].head
+    for offset in (1, head // 3, head - 100, head, head + 1):
+        run(READ.format("queue.browse('orders', %s, 150)"), offset)
+    assert len(run(READ.format("queue.messages"))) == head > 700
+    return seen
+
+
+def test_what_is_in_pages_is_read_as_if_it_were_in_rows() -> None:
+    text = (_STRATEGIES / "record_batch.sql").read_text()
+    with strategy("advisory_lock"), Session("A") as rows:
+        expected = all_that_is_read(rows)
+    with strategy("record_batch"), Session("A") as pages:
+        assert all_that_is_read(pages) == expected
+        assert pages.run("select from queue.message") == []
+        for right, wrong in WRONG_PAGES.items():
+            pages.rollback()
+            assert text.count(right) == 1
+            pages.run(text.replace(right, wrong))
+            assert all_that_is_read(pages) != expected
+
+
+LIES_ELSEWHERE = """
+select pg_relation_size(reltoastrelid) > 0
+    or exists (select from queue.page p where pg_column_compression(p.payloads) is not null)
+from pg_class where oid = 'queue.page'::regclass
+"""
+
+
+def test_a_page_is_as_full_as_a_row_may_be() -> None:
+    dice = random.Random(8)
+    payloads = [{"text": dice.randbytes(dice.randrange(50, 100)).hex()} for _ in range(3000)]
+    values = json.dumps(payloads), ["c"] * 3000, json.dumps([{"h": 1}] * 3000)
+    with strategy("record_batch"):
+        sql("select queue.create_topic('orders')")
+        sql("select queue.publish_batch('orders', %s, %s::text[], %s)", *values)
+        assert sql("select count(*) from queue.page").iat[0, 0] < 3000 / 25
+        assert not sql(LIES_ELSEWHERE).iat[0, 0]
+        sql("select queue.publish('orders', %s)", {"text": dice.randbytes(5000).hex()})
+        assert sql(LIES_ELSEWHERE).iat[0, 0]
 
 
 def test_what_was_abandoned_is_dropped(queue_dsn: str) -> None:

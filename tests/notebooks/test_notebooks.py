@@ -26,7 +26,7 @@ def read(path: Path) -> Notebook:
 
 
 def test_there_are_chapters() -> None:
-    assert [path.stem[:3] for path in CHAPTERS] == [f"{number:02}_" for number in range(6)]
+    assert [path.stem[:3] for path in CHAPTERS] == [f"{number:02}_" for number in range(7)]
 
 
 def passed(path: Path) -> str:

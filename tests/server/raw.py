@@ -20,6 +20,13 @@ def send(port: int, data: bytes, *, half: bool = False) -> tuple[int, bytes]:
 
     ``half``: say after sending that no more will come.
     """
+    *_, last = exchange(port, data, half=half).rpartition(b"HTTP/1.")
+    head, _, body = last.partition(b"\r\n\r\n")
+    return (int(head.split()[1]) if head else 0), body
+
+
+def exchange(port: int, data: bytes, *, half: bool = False) -> bytes:
+    """Send bytes; return all that comes back until the connection is closed."""
     with socket.create_connection(("127.0.0.1", port), timeout=20) as sock:
         with suppress(ConnectionError):  # an early answer may close while we still send
             sock.sendall(data)
@@ -29,6 +36,4 @@ def send(port: int, data: bytes, *, half: bool = False) -> tuple[int, bytes]:
         with suppress(ConnectionError):
             while chunk := sock.recv(65536):
                 received += chunk
-    *_, last = received.rpartition(b"HTTP/1.")
-    head, _, body = last.partition(b"\r\n\r\n")
-    return (int(head.split()[1]) if head else 0), body
+    return received

@@ -102,6 +102,11 @@ def test_brackets_in_text_are_not_depth(server: ServerProcess, topic: str) -> No
         ("-1e400", "invalid_message"),
         ("1" * 5000, "invalid_message"),
         ("-" + "1" * 5000, "invalid_message"),
+        ("1e309", "invalid_message"),
+        ("1E+309", "invalid_message"),
+        ("0.1e0310", "invalid_message"),
+        ("2" * 210 + "e99", "invalid_message"),
+        ("1" * 310 + ".5", "invalid_message"),
     ],
 )
 def test_numbers_that_no_reader_takes_are_refused(
@@ -112,6 +117,14 @@ def test_numbers_that_no_reader_takes_are_refused(
         refused(publish(server, topic, f'{{"payloads": [1, {value}]}}'), code)
         refused(publish(server, topic, f'{{"payloads": [1], "headers": [{{"h": {value}}}]}}'), code)
     assert head(server, topic) == 0
+
+
+def test_numbers_that_readers_take_are_stored(server: ServerProcess, topic: str) -> None:
+    numbers = ["1e308", "1E+308", "-1e-400", "1" * 4300, "0." + "1" * 400, "1" * 210 + "e99"]
+    numbers += ['"1e400"', '"' + "1" * 5000 + '"', '"4e123456-0e99"']
+    ok(publish(server, topic, f'{{"payloads": [{",".join(numbers)}]}}'), 201)
+    text = server.call("GET", f"/topics/{topic}/messages").text
+    assert all(f'"payload":{number}}}' in text for number in numbers)
 
 
 def test_an_answer_has_eight_mebibytes_but_at_least_one_message(

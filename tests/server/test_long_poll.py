@@ -11,6 +11,7 @@ import psycopg2
 import pytest
 from psycopg2.extensions import connection
 
+from server.engines import Batch
 from server.engines.postgres import PostgresEngine
 from server.errors import Problem
 from server.wakeups import Wakeups
@@ -250,7 +251,7 @@ def test_announcements_and_looks_are_what_wakes(
         try:
             with waiter.watch("t") as watch:
                 until(lambda: not watch.wait(0.5))  # the first look says that there is a topic
-                there.publish("t", "[1]", None, None, None, None)
+                there.publish("t", [Batch("[1]")])
                 publisher.happened("t")
                 assert watch.wait(SOON if wakes else 1) is wakes
         finally:

@@ -31,10 +31,12 @@ def key(name: str, **labels: str) -> Sample:
     return name, frozenset(labels.items())
 
 
-@pytest.fixture
-def fresh(start_server: Callable[..., ServerProcess]) -> ServerProcess:
-    """A server that nobody else calls."""
-    return start_server()
+@pytest.fixture(params=["server", "tests.flask_alone"])
+def fresh(
+    request: pytest.FixtureRequest, start_server: Callable[..., ServerProcess]
+) -> ServerProcess:
+    """A server that nobody else calls, with hot routes or without."""
+    return start_server(program=request.param)
 
 
 def test_requests_and_messages_are_counted(fresh: ServerProcess) -> None:

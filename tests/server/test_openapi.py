@@ -25,12 +25,11 @@ from schemathesis.specs.openapi.checks import (
 
 import server.routes  # noqa: F401  (registers the operations)
 from server import schemas
-from server.app import create_app
 from server.engines.postgres import PostgresEngine
 from server.errors import STATUS
-from server.operations import OPERATIONS, Context
-from server.wakeups import Wakeups
+from server.operations import OPERATIONS
 from tests.server.answers import PROBLEMS, ok
+from tests.server.applications import application
 from tests.server_process import ServerProcess
 
 CHECKS = [
@@ -89,7 +88,7 @@ def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
 
 def test_the_document_and_the_routes_are_the_same(document: dict[str, Any], dsn: str) -> None:
     with closing(PostgresEngine(dsn)) as engine:
-        app = create_app(Context(engine, Wakeups(engine, 1)))
+        app = application(engine)
     rules = {
         (method, re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule))
         for rule in app.url_map.iter_rules()

@@ -13,6 +13,7 @@ from psycopg2.extensions import connection
 from server.embedded import EmbeddedPostgres
 from server.engines import pool as pool_module
 from server.engines.pool import SETTINGS, Pool
+from server.engines.postgres import PostgresEngine
 from server.errors import Problem
 from tests.server.answers import ok, refused
 from tests.server_process import ServerProcess, serving
@@ -171,3 +172,39 @@ def test_connections_that_others_take_are_503_until_they_leave(
             taken.close()
             ok(server.call("GET", "/topics"))
             ok(server.call("GET", "/topics/t/messages"))
+
+
+def test_a_statement_is_prepared_once(pool: Pool) -> None:
+    prepared = "select count(*) from pg_prepared_statements where statement like '%%+ $2%%'"
+    with pool.connection() as lent, lent.cursor() as cursor:
+        assert [lent.run("select %s::int + %s", [n, 1]) for n in range(3)] == [
+            [(1,)],
+            [(2,)],
+            [(3,)],
+        ]
+        cursor.execute(prepared)
+        assert cursor.fetchone() == (1,)
+        assert lent.run("select 1", []) == [(1,)]
+
+
+@pytest.mark.parametrize(
+    ("made", "kind"),
+    [
+        ("create or replace", "bigint"),
+        ("drop function queue.heads; create", "bigint"),
+        ("drop function queue.heads; create", "numeric"),
+    ],
+)
+def test_a_function_that_is_made_anew_is_used_at_once(
+    dsn: str, connect: Callable[[], connection], made: str, kind: str
+) -> None:
+    """A better strategy can replace a body without touching the server."""
+    with closing(PostgresEngine(dsn, pool_size=1)) as engine:
+        engine.create_topic("t", None)
+        for _ in range(10):  # a plan that holds for all values is made after a few times
+            assert engine.heads(["t"]) == {"t": 0}
+        with connect() as session, session.cursor() as cursor:
+            cursor.execute(f"""{made} function queue.heads(p_topics text[])
+                returns table (topic text, head {kind})
+                language sql as $$ select 'new', 7::{kind} $$""")
+        assert engine.heads(["t"]) == {"new": 7}

@@ -182,6 +182,17 @@ def test_payloads_come_back_byte_for_byte(call: Caller) -> None:
         assert '"headers":{"x" : 1.50},' in answer.text
 
 
+def test_a_payload_may_have_members_of_our_names(call: Caller) -> None:
+    """Ours must not be given twice; what is in a payload is the publisher's own."""
+    text = '{"payloads":[{"payloads":1}],"keys":1,"keys":2,"headers":"\\u0041"}'
+    for body in (f'{{"payloads":[{text}]}}', f'{{"keys":["payloads"],"payloads" : [ {text} ]}}'):
+        sent = call(
+            "POST", "/messages", data=body.encode(), headers={"Content-Type": "application/json"}
+        )
+        ok(sent, 201)
+    assert call("GET", "/messages").text.count(f'"payload":{text}}}') == 2
+
+
 def test_a_numbered_publish_is_stored_once(call: Caller) -> None:
     first = call.publish(1, 2, producer="p", sequence=0, keys=["k", None])
     again = call.publish(1, 2, producer="p", sequence=0, keys=["k", None])

@@ -14,11 +14,10 @@ import pytest
 from flask.testing import FlaskClient
 
 import server.routes  # noqa: F401  (registers the operations)
-from server.app import create_app
 from server.engines.postgres import PostgresEngine
-from server.operations import OPERATIONS, Context
-from server.wakeups import Wakeups
+from server.operations import OPERATIONS
 from tests.server.answers import ok, refused
+from tests.server.applications import application
 from tests.server.raw import request, send
 from tests.server_process import ROOT, ServerProcess, free_port, serving
 
@@ -231,7 +230,7 @@ def test_a_broken_handler_gives_nothing_away(dsn: str, caplog: pytest.LogCapture
             raise RuntimeError(f"insides of {dsn}")
 
     with closing(Broken(dsn)) as engine:
-        app = create_app(Context(engine, Wakeups(engine, 1)))
+        app = application(engine)
         client: FlaskClient = app.test_client()
         answer = client.get("/topics")
         assert client.get("/health").status_code == 200

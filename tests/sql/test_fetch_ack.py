@@ -1,5 +1,6 @@
 """Fetch, ack, browse and lags."""
 
+import itertools
 import json
 import random
 from collections.abc import Iterator
@@ -181,7 +182,7 @@ def test_a_fetch_is_cut_off_by_size_but_brings_one_message(sql: Session) -> None
 def test_control_a_fetch_that_starves_on_a_large_message_is_caught(sql: Session) -> None:
     plant(
         sql,
-        "queue.slice",
+        "queue.last_within",
         ('where m.bytes <= p_max_bytes or m."offset" = p_first', "where m.bytes <= p_max_bytes"),
     )
     with pytest.raises(AssertionError):
@@ -210,6 +211,125 @@ def test_keys_and_headers_count_too(sql: Session) -> None:
     )
     for most, expected in ((900, [1]), (1100, [1, 2]), (2100, [1, 2, 3])):
         assert offsets(sql, WITHIN, most) == expected
+
+
+def mixed(seed: int) -> Iterator[tuple[str, str | None, str | None]]:
+    """Payloads, keys and headers: small, large, packed on disk and not, with and without escapes."""
+    chance = random.Random(seed)
+    for number in range(40):
+        size = chance.choice([3, 10, 100, 3000, 9000])
+        payload = chance.choice(
+            [str(number), json.dumps("x" * size), incompressible(size + number)]
+        )
+        key = chance.choice([None, None, "k" * size, '\n"\x01é' * 50])
+        headers = chance.choice([None, None, f'{{ "h" : {json.dumps("y" * size)}}}'])
+        yield payload, key, headers
+
+
+def a_run_ends_where_the_bytes_do(sql: Session) -> None:
+    """Whatever the messages are: as many as fit into the bytes, and not one more."""
+    sql.run("select queue.create_topic('orders')", "select queue.subscribe('orders', 'billing')")
+    sizes, chance = [], random.Random(1)
+    for payload, key, headers in mixed(2):
+        sql.rows("select queue.publish('orders', %s, %s, %s)", payload, key, headers)
+        written = "" if key is None else json.dumps(key, ensure_ascii=False)
+        sizes.append(len((payload + written + (headers or "")).encode()))
+    for _ in range(300):
+        after, limit = chance.randrange(40), chance.randrange(1, 12)
+        sums = list(itertools.accumulate(sizes[after : after + limit]))
+        most = chance.choice(sums) + chance.choice([-1, 0, 1])
+        end = after + max(1, sum(total <= most for total in sums))
+        run = "select \"offset\" from queue.fetch('orders', 'billing', %s, %s, %s)"
+        assert offsets(sql, run, limit, after, most) == [*range(after + 1, end + 1)]
+
+
+def test_a_run_ends_where_the_bytes_do(sql: Session) -> None:
+    a_run_ends_where_the_bytes_do(sql)
+
+
+@pytest.mark.parametrize("change", [
+    ("coalesce(6 * octet_length(m.key) + 2, 0)", "0"),
+    ("6 * octet_length", "octet_length"),
+    ("coalesce(pg_column_size(m.headers), 0)", "0"),
+    ("count(pg_column_compression(m.payload))", "0"),
+    ("count(pg_column_compression(m.headers))", "0"),
+    ("coalesce(octet_length(to_json(d.key)::text), 0)", "0"),
+    ("pg_column_size(l.payload) - 4", "pg_column_size(l.payload)"),
+    ("is not false", "is not null"),
+])  # fmt: skip
+def test_control_a_run_that_is_measured_wrong_is_caught(
+    sql: Session, change: tuple[str, str]
+) -> None:
+    plant(sql, "queue.last_within", change)
+    with pytest.raises(AssertionError):
+        a_run_ends_where_the_bytes_do(sql)
+
+
+def the_text_for_a_server_says_the_same(sql: Session) -> None:
+    """fetch_json and browse_json return the rows of fetch and browse, with every text as it was published."""
+    message = """select "offset", to_char(published_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
+                        key, headers::text, payload::text from queue.{} order by 1"""
+    for rows, text in (("fetch('orders', 'billing', 2)", "fetch_json('orders', 'billing', 2)"),
+                       ("fetch('orders', 'billing', 9, 1)", "fetch_json('orders', 'billing', 9, 1)"),
+                       ("fetch('orders', 'billing', 9, 5)", "fetch_json('orders', 'billing', 9, 5)"),
+                       ("fetch('orders', 'billing', 9, 0, 1)", "fetch_json('orders', 'billing', 9, 0, 1)"),
+                       ("browse('orders', 2, 3)", "browse_json('orders', 2, 3)"),
+                       ("browse('orders', 6)", "browse_json('orders', 6)")):  # fmt: skip
+        expected = []
+        for offset, time, key, headers, payload in sql.rows(message.format(rows)):
+            members = [f'"offset":{offset}', f'"published_at":"{time}"', key and f'"key":{json.dumps(key)}',
+                       headers and f'"headers":{headers}', f'"payload":{payload}']  # fmt: skip
+            expected.append("{" + ",".join(filter(None, members)) + "}")
+        assert sql.value(f"select messages from queue.{text}") == ",".join(expected)
+
+
+@pytest.fixture
+def odd(orders: Session) -> Session:
+    """Five messages with keys, headers and payloads of all kinds, published at three times, and `billing`."""
+    orders.rows(
+        "select queue.publish_batch('orders', %s, %s, %s)",
+        '[ null, "a\\n", {"b" : 1.50}]', ["k", None, '"\n'], '[null, { "h": 1.0 }, {}]',
+    )  # fmt: skip
+    orders.run("select queue.publish('orders', '[ ]')")
+    orders.rows("select queue.publish('orders', '1', 'e', %s)", '{"h":"\\u00e9"}')
+    orders.run("select queue.subscribe('orders', 'billing', 'earliest')")
+    return orders
+
+
+def test_the_text_for_a_server_says_the_same(odd: Session) -> None:
+    the_text_for_a_server_says_the_same(odd)
+    odd.run("select queue.seek('orders', 'billing', 2)")
+    assert odd.row(
+        "select \"position\", epoch, head from queue.fetch_json('orders', 'billing')"
+    ) == (2, 1, 5)
+    assert odd.row("select floor, head from queue.browse_json('orders')") == (1, 5)
+
+
+@pytest.mark.parametrize("function, change", [
+    ("queue.as_json", ("',\"headers\":' || p_message.headers::text", "null")),
+    ("queue.fetch_json", ("else queue.rfc3339(m.published_at) end", "else v_text end")),
+    ("queue.rfc3339", ("at time zone 'UTC'", "at time zone 'Asia/Tokyo'")),
+])  # fmt: skip
+def test_control_a_text_that_says_something_else_is_caught(
+    odd: Session, function: str, change: tuple[str, str]
+) -> None:
+    plant(odd, function, change)
+    with pytest.raises(AssertionError):
+        the_text_for_a_server_says_the_same(odd)
+
+
+def test_the_text_for_a_server_is_refused_as_the_rows_are(odd: Session) -> None:
+    for call, code in (("'other', 'billing'", "QL001"), ("'orders', 'other'", "QL002"), ("null, null", "QL001"),
+                       ("'orders', 'billing', 1, 6", "QL004"), ("'orders', 'billing', -1", "2201W")):  # fmt: skip
+        for function in ("fetch", "fetch_json"):
+            assert odd.attempt(f"select * from queue.{function}({call})") == code
+    for call, code in (
+        ("'other'", "QL001"),
+        ("'orders', 7", "QL004"),
+        ("'orders', 1, -1", "2201W"),
+    ):
+        for function in ("browse", "browse_json"):
+            assert odd.attempt(f"select * from queue.{function}({call})") == code
 
 
 def test_lags_come_furthest_behind_first(billing: Session) -> None:

@@ -133,9 +133,8 @@ def test_an_effect_and_its_publish_commit_together(three: Sessions) -> None:
         assert reader.row(seen) == after
 
 
-def test_a_stale_snapshot_is_told_to_try_again(three: Sessions) -> None:
+def a_stale_snapshot_is_told_to_try_again(a: Session, b: Session, reader: Session) -> None:
     for level in ("repeatable read", "serializable"):
-        a, b, reader = three
         head = reader.value("select head from queue.topics where topic = 'orders'")
         a.run(f"begin isolation level {level}", "select count(*) from queue.topic")
         assert b.value(publish("orders", "b")) == head + 1
@@ -144,6 +143,38 @@ def test_a_stale_snapshot_is_told_to_try_again(three: Sessions) -> None:
         assert a.attempt(publish("orders", "a")) == head + 2
         a.run("commit")
     assert reader.value(CONTENT, "orders") == ['"b"', '"a"', '"b"', '"a"']
+
+
+def test_a_stale_snapshot_is_told_to_try_again(three: Sessions) -> None:
+    a_stale_snapshot_is_told_to_try_again(*three)
+
+
+def test_control_a_publish_that_trusts_its_snapshot_is_caught(three: Sessions) -> None:
+    change = ("current_setting('transaction_isolation') <> 'read committed'", "false")
+    plant(three[0], "queue.publish_batch", change)
+    with pytest.raises(AssertionError):
+        a_stale_snapshot_is_told_to_try_again(*three)
+
+
+def test_a_snapshot_that_sees_the_head_publishes_as_usual(three: Sessions) -> None:
+    a, b, reader = three
+    for level in ("read uncommitted", "read committed", "repeatable read", "serializable"):
+        a.run(f"begin isolation level {level}", publish("orders", "1"))
+        a.run("select queue.publish_batch('orders', '[2,3]')", publish("other", "4"), "commit")
+    assert reader.value(READ, "orders") == [*range(1, 13)]
+    assert reader.value(CONTENT, "orders") == ['"1"', "2", "3"] * 4
+    assert reader.value(READ, "other") == [1, 2, 3, 4]
+    assert reader.value("select count(*) from queue.message") == 16
+
+
+def test_a_retry_in_a_stale_snapshot_finds_its_first_try(three: Sessions) -> None:
+    a, b, _ = three
+    numbered = "select * from queue.publish_batch('orders', '[1]', null, null, 'shop', 1)"
+    assert a.row(numbered) == (1, 1, False)
+    a.run("begin isolation level repeatable read", "select count(*) from queue.topic")
+    b.run(publish("orders", "b"))
+    assert a.row(numbered) == (1, 1, True)
+    a.run("commit")
 
 
 def test_a_snapshot_that_grew_stale_while_waiting_is_told_too(three: Sessions) -> None:

@@ -120,11 +120,28 @@ def test_sql_null_is_published_as_json_null(orders: Session) -> None:
     assert orders.rows(BROWSE, "orders") == [(1, None, None, "null"), (2, None, None, "2")]
 
 
-def test_text_that_no_reader_could_take_apart_is_refused(orders: Session) -> None:
+def unreadable_text_is_refused(orders: Session) -> None:
     for text, (statement, argument) in product(UNREADABLE, PLACES):
         with refused("QL008", "cannot hold \\u0000 or half a surrogate pair"):
             orders.rows(statement, argument.replace("?", text))
     assert payloads(orders) == []
+
+
+def test_text_that_no_reader_could_take_apart_is_refused(orders: Session) -> None:
+    unreadable_text_is_refused(orders)
+
+
+@pytest.mark.parametrize("function, text", [
+    ("queue.publish_batch", r"strpos(p_payloads::text, '\')"),
+    ("queue.publish_batch", r"strpos(p_headers::text, '\')"),
+    ("queue.check_escapes", r"strpos(p_json::text, '\u')"),
+])  # fmt: skip
+def test_control_text_that_is_looked_for_in_vain_is_caught(
+    orders: Session, function: str, text: str
+) -> None:
+    plant(orders, function, (text, "0"))
+    with pytest.raises(pytest.fail.Exception):
+        unreadable_text_is_refused(orders)
 
 
 def test_parts_that_do_not_fit_are_refused(orders: Session) -> None:

@@ -1,13 +1,15 @@
 """Roles: who may do what, and that nobody bends what the functions do."""
 
+import json
+
 import pytest
 
 from tests.sql.session import Session, plant, refused
 
 PUBLIC_FUNCTIONS = {
-    "ack", "browse", "create_topic", "delete_topic", "fetch", "get_subscriber", "get_topic", "heads", "installed",
-    "lags", "list_subscribers", "list_topics", "publish", "publish_batch", "reset", "seek", "subscribe", "tidy",
-    "unsubscribe",
+    "ack", "browse", "browse_json", "create_topic", "delete_topic", "fetch", "fetch_json", "get_subscriber",
+    "get_topic", "heads", "installed", "lags", "list_subscribers", "list_topics", "publish", "publish_batch", "reset",
+    "seek", "subscribe", "tidy", "unsubscribe",
 }  # fmt: skip
 RELATIONS = {
     "topic", "message", "subscriber", "position", "publication", "installation", "topics", "messages", "subscribers",
@@ -25,8 +27,9 @@ where relnamespace = 'queue'::regnamespace and relkind in ('r', 'v') and has_tab
 CALLS = [
     "create_topic('t')", "get_topic('t')", "list_topics()", "publish('t', '1', 'k', '{}')",
     "publish_batch('t', '[2]', null, null, 'p', 1)", "subscribe('t', 's', 'earliest')", "get_subscriber('t', 's')",
-    "list_subscribers('t')", "fetch('t', 's')", "ack('t', 's', 1, 0)", "browse('t')", "heads('{t}')", "lags()",
-    "reset('t', 0)", "seek('t', 's', 1)", "tidy()", "installed()", "unsubscribe('t', 's')", "delete_topic('t')",
+    "list_subscribers('t')", "fetch('t', 's')", "fetch_json('t', 's')", "ack('t', 's', 1, 0)", "browse('t')",
+    "browse_json('t')", "heads('{t}')", "lags()", "reset('t', 0)", "seek('t', 's', 1)", "tidy()", "installed()",
+    "unsubscribe('t', 's')", "delete_topic('t')",
 ]  # fmt: skip
 FORBIDDEN = [
     "create table queue.mine (a int)", "create function queue.mine() returns int language sql as 'select 1'",
@@ -87,6 +90,7 @@ def test_queue_app_does_nothing_else(orders: Session) -> None:
             orders.run(statement)
     for call in (
         "slice(1, 1, 1, 1)",
+        "read_on('orders', 'billing', 1)",
         "lock_topic('orders')",
         "missing('orders')",
         "check_escapes('1')",
@@ -117,9 +121,11 @@ def test_the_functions_that_run_as_their_owner_fix_their_search_path(sql: Sessio
         "select proname, prosecdef, proconfig from pg_proc where pronamespace = 'queue'::regnamespace"
     )
     assert {name for name, definer, _ in rows if definer} == PUBLIC_FUNCTIONS - {"publish"}
-    fixed = {name for name, _, settings in rows if settings == ["search_path=pg_catalog, pg_temp"]}
-    # publish only calls publish_batch; slice is inlined into callers that fix theirs
-    assert {name for name, *_ in rows} - fixed == {"publish", "slice"}
+    fixed = {
+        name for name, _, settings in rows if "search_path=pg_catalog, pg_temp" in (settings or [])
+    }
+    # publish only calls publish_batch; the others are inlined into callers that fix theirs
+    assert {name for name, *_ in rows} - fixed == {"publish", "slice", "as_json", "rfc3339"}
 
 
 def test_everything_public_has_a_comment(sql: Session) -> None:
@@ -168,6 +174,11 @@ def what_the_functions_do(sql: Session) -> None:
     assert sql.value("select created from queue.subscribe('t', 's', 'earliest')") is True
     fetched = "select \"offset\", key, payload::text, published_at > '2000-01-01' from queue.fetch('t', 's')"
     assert sql.rows(fetched) == [(1, "k", "1", True), (2, None, "2", True), (3, None, "3", True)]
+    for text in ("fetch_json('t', 's')", "browse_json('t')"):
+        (messages,) = sql.row(f"select messages from queue.{text}")
+        first, *_ = json.loads(f"[{messages}]")
+        assert first.pop("published_at") > "2000-01-01"
+        assert first == {"offset": 1, "key": "k", "headers": {}, "payload": 1}
     assert sql.row("select * from queue.ack('t', 's', 2, 0)") == (2, 0, 3, 1)
     assert sql.row("select * from queue.reset('t', null, '-infinity')") == (0, 1)
     assert sql.value("select lag from queue.seek('t', 's', 1)") == 2
@@ -184,6 +195,7 @@ def test_hostile_objects_change_nothing(sql: Session) -> None:
     ("queue.publish", ("pg_catalog.json_build_array", "json_build_array")),
     ("queue.publish_batch", ("SET search_path TO 'pg_catalog', 'pg_temp'", "")),
     ("queue.ack", ("SET search_path TO 'pg_catalog', 'pg_temp'", "")),
+    ("queue.fetch_json", ("SET search_path TO 'pg_catalog', 'pg_temp'", "")),
 ])  # fmt: skip
 def test_control_a_function_that_can_be_bent_is_caught(
     sql: Session, function: str, change: tuple[str, str]

@@ -104,6 +104,28 @@ def test_a_numbered_publish_is_forgotten_after_a_day(orders: Session) -> None:
     assert orders.row(NUMBERED, 1) == (3, 3, False)  # too late: stored again
 
 
+def young_publications_are_not_read(sql: Session) -> None:
+    """However many there are: to find that none is old takes one look at an index."""
+    sql.run(
+        "insert into queue.publication select 1, 'shop', n, n, n, now() from generate_series(1, 5000) n",
+        "analyze queue.publication",
+        "begin",
+    )
+    assert sql.value("select queue.tidy()") == 0
+    assert sql.value("select pg_stat_get_xact_numscans('queue.publication'::regclass)") == 0
+    sql.run("rollback")
+
+
+def test_young_publications_are_not_read(orders: Session) -> None:
+    young_publications_are_not_read(orders)
+
+
+def test_control_a_tidy_that_reads_all_publications_is_caught(orders: Session) -> None:
+    orders.run("drop index queue.publication_published_at")
+    with pytest.raises(AssertionError):
+        young_publications_are_not_read(orders)
+
+
 def test_two_at_once(orders: Session, session: Callable[[], Session]) -> None:
     orders.run(
         'insert into queue.position (subscriber_id, move, "offset", epoch, cause) '

@@ -112,3 +112,31 @@ def test_the_head_and_the_position_are_probes_of_an_index(cast: Session) -> None
         plan = "\n".join(line for (line,) in cast.rows(f"explain (costs off) {query}"))
         assert "Index Only Scan Backward using message_pkey" in plan
         assert "Seq Scan on message" not in plan
+
+
+def only_what_is_asked_for_is_computed(sql: Session) -> None:
+    """Every fetch and ack reads its position through the view: it must not pay for the lag in seconds."""
+    (billing,) = sql.rows("explain (verbose, costs off, format json) "
+                          "select \"position\" from queue.subscribers where subscriber = 'billing'")  # fmt: skip
+    plan = str(billing)
+    assert "message" not in plan
+    assert "position_pkey" in plan
+
+
+def test_a_column_that_is_not_asked_for_costs_nothing(cast: Session) -> None:
+    only_what_is_asked_for_is_computed(cast)
+
+
+def test_control_a_view_that_computes_all_its_columns_is_caught(cast: Session) -> None:
+    view = cast.value("select pg_get_viewdef('queue.subscribers'::regclass)")
+    assert "statement_timestamp()" in view
+    volatile = view.replace("statement_timestamp()", "clock_timestamp()")
+    cast.run(f"create or replace view queue.subscribers as {volatile}")
+    with pytest.raises(AssertionError):
+        only_what_is_asked_for_is_computed(cast)
+
+
+def test_a_lag_is_never_negative(cast: Session) -> None:
+    cast.run("update queue.message set published_at = now() + interval '1 hour'")
+    lags = "select distinct lag_seconds from queue.subscribers"
+    assert cast.rows(lags) == [(Decimal(0),)]

@@ -1,0 +1,25 @@
+"""Every test of the contract runs twice: with the hot routes, and with Flask for all of them."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from server.embedded import EmbeddedPostgres
+from tests.conftest import database
+from tests.server_process import ServerProcess, serving
+
+
+@pytest.fixture(scope="session", params=["server", "tests.flask_alone"])
+def server(
+    request: pytest.FixtureRequest,
+    cluster: EmbeddedPostgres,
+    template: str,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[ServerProcess]:
+    """One server for all tests that only use topics of their own."""
+    log = tmp_path_factory.mktemp("server") / "log"
+    with (
+        database(cluster, template) as dsn,
+        serving(ServerProcess(log, program=request.param, database_url=dsn)) as process,
+    ):
+        yield process

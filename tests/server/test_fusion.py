@@ -1,0 +1,432 @@
+"""Fusion: publishes that share a transaction are answered, refused and lost each as if it were alone."""
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing, contextmanager
+
+import pytest
+from psycopg2.extensions import connection, make_dsn, parse_dsn
+
+from server import fusion as fusion_module
+from server.engines import Batch, Published
+from server.engines.postgres import PostgresEngine
+from server.errors import Problem
+from server.fusion import Fusion
+from tests.proxy import CuttingProxy, cutting
+from tests.server.history import faults
+from tests.waiting import until
+
+Connect = Callable[[], connection]
+
+
+def one(value: object, **numbers: object) -> Batch:
+    """A batch of one message."""
+    return Batch(f'["{value}"]', **numbers)  # type: ignore[arg-type]
+
+
+class Counting(PostgresEngine):
+    """An engine that remembers how many publishes it was given at a time."""
+
+    def __init__(self, dsn: str) -> None:
+        super().__init__(dsn)
+        self.groups: list[int] = []
+
+    def publish(self, topic: str, batches: Sequence[Batch]) -> list[Published]:
+        self.groups.append(len(batches))
+        return super().publish(topic, batches)
+
+
+class Stand:
+    """An engine with the topic ``t``, a fusion in front of it, and publishers in threads."""
+
+    def __init__(self, engine: Counting, fusion: Fusion, connect: Connect) -> None:
+        self.engine = engine
+        self.fusion = fusion
+        self.published: list[str] = []
+        self._connect = connect
+        self._threads = ThreadPoolExecutor(80)
+
+    def publish(self, batch: Batch) -> Future[Published]:
+        """Begin to publish."""
+        return self._threads.submit(self.fusion.publish, "t", batch)
+
+    def lined_up(self, batches: Sequence[Batch]) -> list[Future[Published]]:
+        """Begin to publish one batch after the other, while somebody else leads."""
+        return [self._joined(batch) for batch in batches]
+
+    def _joined(self, batch: Batch) -> Future[Published]:
+        before = self.waiting()
+        call = self.publish(batch)
+        until(lambda: self.waiting() > before)
+        return call
+
+    def waiting(self) -> int:
+        """How many wait for the topic."""
+        return len(self.fusion._lines.get("t", ()))
+
+    @contextmanager
+    def held(
+        self, statement: str = "select queue.publish('t', '0')"
+    ) -> Iterator[Future[Published]]:
+        """Hold the topic's lock: a leader is stuck at it, with the message ``first``, and others line up."""
+        until(lambda: not self.fusion._lines)
+        with closing(self._connect()) as session, session.cursor() as cursor:
+            cursor.execute(statement)
+            before = len(self.engine.groups)
+            leader = self.publish(one("first"))
+            until(lambda: len(self.engine.groups) > before)
+            yield leader
+            session.commit() if "delete" in statement else session.rollback()
+
+    def stored(self) -> list[tuple[int, str]]:
+        """Return what the topic holds: offset and value."""
+        with closing(self._connect()) as session, session.cursor() as cursor:
+            cursor.execute("""select "offset", payload->>0 from (select "offset", json_build_array(payload) as payload
+                              from queue.messages where topic = 't' order by "offset") m""")
+            return cursor.fetchall()
+
+    def close(self) -> None:
+        """End everything."""
+        self._threads.shutdown()
+        self.engine.close()
+
+
+@pytest.fixture
+def make(dsn: str, connect: Connect) -> Iterator[Callable[..., Stand]]:
+    """Make stands, with a planted bug or without."""
+    with closing(connect()) as session, session.cursor() as cursor:
+        cursor.execute("select queue.create_topic('t')")
+        session.commit()
+    made: list[Stand] = []
+
+    def make_one(
+        kind: type[Fusion] = Fusion, engine: Counting | None = None, patience: float = 5.0
+    ) -> Stand:
+        engine = engine or Counting(dsn)
+        told: list[str] = []
+        stand = Stand(engine, kind(engine, told.append, patience=patience), connect)
+        stand.published = told
+        made.append(stand)
+        return stand
+
+    yield make_one
+    for stand in made:
+        stand.close()
+        assert type(stand.fusion) is not Fusion or stand.fusion._lines == {}  # nobody is forgotten
+
+
+@pytest.fixture
+def stand(make: Callable[..., Stand]) -> Stand:
+    """A stand without a bug."""
+    return make()
+
+
+def outcome(call: Future[Published]) -> Published | Problem:
+    """Return how a call ended."""
+    try:
+        return call.result(20)
+    except Problem as problem:
+        return problem
+
+
+def test_those_who_wait_share_one_transaction(stand: Stand) -> None:
+    """FIFO: the offsets are in the order of arrival; and everybody is told their own."""
+    with stand.held() as leader:
+        calls = stand.lined_up([one(n) for n in range(20)])
+        assert stand.engine.groups == [1]
+    assert leader.result(20).first_offset == 1
+    assert [call.result(20) for call in calls] == [(n + 2, n + 2, False) for n in range(20)]
+    assert stand.stored() == [(1, "first"), *((n + 2, str(n)) for n in range(20))]
+    assert stand.engine.groups == [1, 20]
+    assert stand.published == ["t", "t"]
+
+
+def test_batches_keep_their_place_and_their_parts(stand: Stand) -> None:
+    headers = '[{"h": 1}, null]'
+    with stand.held():
+        calls = stand.lined_up(
+            [
+                Batch("[1, 2, 3]"),
+                Batch('["a", "b"]', ["k", None], headers),
+                Batch("[4]", None, None, "p", 7),
+            ]
+        )
+    assert [call.result(20) for call in calls] == [(2, 4, False), (5, 6, False), (7, 7, False)]
+    found = stand.engine.browse("t", 5, 2).messages
+    assert '"key":"k","headers":{"h": 1},"payload":"a"}' in found
+    assert '"payload":"b"}' in found and found.count('"key"') == found.count('"headers"') == 1
+
+
+def test_a_group_has_its_limits(stand: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fusion_module, "_MOST", 4)
+    monkeypatch.setattr(fusion_module, "_SIZE", 100)
+    large = one("x" * 200)
+    with stand.held():
+        calls = stand.lined_up([one(0), one(1), large, *(one(n) for n in range(6)), large])
+    assert [call.result(20).first_offset for call in calls] == list(range(2, 12))
+    assert stand.engine.groups == [1, 2, 1, 4, 2, 1]
+
+
+def test_one_bad_publish_harms_no_neighbour(make: Callable[..., Stand]) -> None:
+    neighbours(make())
+
+
+def neighbours(stand: Stand) -> None:
+    """Expect each of a group to be answered for itself alone."""
+    stand.fusion.publish("t", one("known", producer="p", sequence=1))
+    with stand.held():
+        calls = stand.lined_up(
+            [
+                one("a"),
+                one("\\u0000"),
+                one("b"),
+                one("other", producer="p", sequence=1),
+                Batch("[1]", ["\0"]),
+                one("c"),
+                Batch("[1]", None, "[5]"),
+            ]
+        )
+    found = [outcome(call) for call in calls]
+    assert [each.code if isinstance(each, Problem) else each.first_offset for each in found] == [
+        3,
+        "invalid_message",
+        4,
+        "sequence_conflict",
+        "invalid_request",
+        5,
+        "invalid_message",
+    ]
+    values = ["known", "first", "a", "b", "c"]
+    assert stand.stored() == list(enumerate(values, 1))
+
+
+def test_a_topic_that_is_gone_is_gone_for_everybody(stand: Stand) -> None:
+    with stand.held("select queue.delete_topic('t')") as leader:
+        calls = [leader, *stand.lined_up([one(n) for n in range(3)])]
+    for call in calls:
+        with pytest.raises(Problem) as problem:
+            call.result(20)
+        assert problem.value.code == "topic_not_found"
+
+
+def test_a_duplicate_is_seen_inside_a_group(stand: Stand) -> None:
+    batches = [
+        one("a", producer="p", sequence=1),
+        one("b", producer="p", sequence=2),
+        one("a", producer="p", sequence=1),
+        one("a", producer="q", sequence=1),
+        one("b", producer="p", sequence=2),
+        one("a", producer="p", sequence=1),
+    ]
+    with stand.held():
+        calls = stand.lined_up(batches)
+    assert [call.result(20) for call in calls] == [
+        (2, 2, False),
+        (3, 3, False),
+        (2, 2, True),
+        (4, 4, False),
+        (3, 3, True),
+        (2, 2, True),
+    ]
+    assert stand.stored() == [(1, "first"), (2, "a"), (3, "b"), (4, "a")]
+    assert stand.engine.groups == [1, 6]
+
+
+class CutOff(Counting):
+    """An engine that loses the database when a group's answer comes."""
+
+    def __init__(self, dsn: str, proxy: CuttingProxy) -> None:
+        super().__init__(dsn)
+        self._proxy = proxy
+
+    def publish(self, topic: str, batches: Sequence[Batch]) -> list[Published]:
+        if self.groups.count(len(batches)) and len(batches) > 1:
+            self._proxy.left = 1  # the statement is prepared: what is cut is its outcome
+        return super().publish(topic, batches)
+
+
+@contextmanager
+def cut_off(dsn: str) -> Iterator[tuple[CutOff, CuttingProxy]]:
+    """An engine that reaches its database through a proxy."""
+    parts = parse_dsn(dsn)
+    with cutting(f"{parts['host']}/.s.PGSQL.{parts['port']}", 0) as proxy:
+        host, port = proxy.server_address[:2]
+        led = make_dsn(dsn, host=str(host), port=port, sslmode="disable", gssencmode="disable")
+        with closing(CutOff(led, proxy)) as engine:
+            yield engine, proxy
+
+
+def test_an_unknown_outcome_is_unknown_to_all(make: Callable[..., Stand], dsn: str) -> None:
+    lost(make, dsn, Fusion)
+
+
+def lost(make: Callable[..., Stand], dsn: str, kind: type[Fusion]) -> None:
+    """Expect a lost connection to be told to all it concerns, and what they sent to be stored once."""
+    with cut_off(dsn) as (engine, proxy):
+        stand = make(kind, engine)
+        with stand.held():
+            first = stand.lined_up([one(n, producer="p", sequence=n) for n in range(5)])
+        assert [call.result(20).first_offset for call in first] == [2, 3, 4, 5, 6]
+        with stand.held():
+            calls = stand.lined_up([one(n) for n in range(5)])
+        found = [outcome(call) for call in calls]
+        assert proxy.cut == 1
+        # the database carried it out before the answer was lost, and each was told that it may have
+        assert [value for _, value in stand.stored()[7:]] == list("01234")
+        assert [isinstance(each, Problem) and each.outcome for each in found] == ["unknown"] * 5
+
+
+def test_a_numbered_publish_of_unknown_outcome_is_found_again(
+    make: Callable[..., Stand], dsn: str
+) -> None:
+    with cut_off(dsn) as (engine, _):
+        stand = make(engine=engine)
+        with stand.held():
+            stand.lined_up([one(n) for n in range(3)])
+        batches = [one(n, producer="p", sequence=n) for n in range(3)]
+        with stand.held():
+            calls = stand.lined_up(batches)
+        assert {outcome(call).outcome for call in calls} == {"unknown"}  # type: ignore[union-attr]
+        again = [stand.fusion.publish("t", batch) for batch in batches]
+    assert again == [(6, 6, True), (7, 7, True), (8, 8, True)]
+
+
+def test_a_wait_is_bounded_and_who_gives_up_is_not_sent(make: Callable[..., Stand]) -> None:
+    given_up(make(patience=0.2))
+
+
+def given_up(stand: Stand) -> None:
+    """Expect those who wait for a stuck topic to be sent away, with nothing of theirs stored."""
+    with stand.held() as leader:
+        calls = [stand.publish(one(n)) for n in range(10)]
+        for call in calls:
+            problem = outcome(call)
+            assert isinstance(problem, Problem)
+            assert (problem.status, problem.outcome) == (503, "none")
+        assert not leader.done()  # it is at the database, which has a limit of its own
+    assert leader.result(20) == (1, 1, False)
+    assert stand.fusion.publish("t", one("last")).first_offset == 2
+    assert stand.stored() == [(1, "first"), (2, "last")]
+
+
+def test_a_stuck_topic_harms_no_other(stand: Stand) -> None:
+    stand.engine.create_topic("other", None)
+    with stand.held():
+        stand.lined_up([one(n) for n in range(40)])
+        assert stand.fusion.publish("other", one(1)).first_offset == 1
+        assert stand.engine.groups == [1, 1]  # one connection is stuck, however many wait
+
+
+class Broken(Counting):
+    """An engine with a bug: its groups fail in a way that nobody has thought of."""
+
+    def publish(self, topic: str, batches: Sequence[Batch]) -> list[Published]:
+        stored = super().publish(topic, batches)
+        if len(batches) > 1:
+            raise RuntimeError("after the commit")
+        return stored
+
+
+def test_what_nobody_thought_of_leaves_nobody_waiting_and_stores_nothing_twice(
+    make: Callable[..., Stand], dsn: str
+) -> None:
+    stand = make(engine=Broken(dsn))
+    with stand.held():
+        calls = stand.lined_up([one(n) for n in range(3)])
+    for call in calls:
+        with pytest.raises(RuntimeError, match="after the commit"):
+            call.result(20)
+    assert [value for _, value in stand.stored()] == ["first", "0", "1", "2"]
+
+
+def crowd(stand: Stand, publishers: int = 16, each: int = 40) -> None:
+    """Publish from many threads at once; expect each to be told where its messages are."""
+    begin = threading.Barrier(publishers)
+
+    def publish(publisher: int) -> list[tuple[str, int]]:
+        begin.wait(20)
+        told = []
+        for n in range(each):
+            numbers = {"producer": f"p{publisher}", "sequence": n} if publisher % 2 else {}
+            value = f"{publisher}-{n}"
+            told.append((value, stand.fusion.publish("t", one(value, **numbers)).first_offset))
+        return told
+
+    with ThreadPoolExecutor(publishers) as threads:
+        told = list(threads.map(publish, range(publishers)))
+    wrong = faults([pair for own in told for pair in own], stand.stored())
+    for own in told:  # each waited for its answer before it sent the next
+        offsets = [offset for _, offset in own]
+        wrong += ["order"] * (offsets != sorted(offsets))
+    assert wrong == []
+    assert len(stand.stored()) == publishers * each
+
+
+def test_a_crowd_is_told_where_its_messages_are(stand: Stand) -> None:
+    crowd(stand)
+    assert len(stand.engine.groups) < 16 * 40  # some were together
+
+
+class Mixed(Fusion):
+    """A planted bug: the answers of a group are dealt out in the wrong order."""
+
+    def _carry_out(self, topic: str, batches: Sequence[Batch]) -> Sequence[Published | Exception]:
+        return list(reversed(super()._carry_out(topic, batches)))
+
+
+class Harsh(Fusion):
+    """A planted bug: one bad publish is bad for all."""
+
+    def _carry_out(self, topic: str, batches: Sequence[Batch]) -> Sequence[Published | Exception]:
+        try:
+            return self._engine.publish(topic, batches)
+        except Problem as problem:
+            return [problem] * len(batches)
+
+
+class Stubborn(Fusion):
+    """A planted bug: what may have happened is done again, each alone."""
+
+    def _carry_out(self, topic: str, batches: Sequence[Batch]) -> Sequence[Published | Exception]:
+        outcomes = super()._carry_out(topic, batches)
+        if len(batches) > 1 and isinstance(outcomes[0], Problem):
+            return [super(Stubborn, self)._carry_out(topic, [each])[0] for each in batches]
+        return outcomes
+
+
+class Forgetful(Fusion):
+    """A planted bug: who gives up stays in the line."""
+
+    def _promoted(self, line: deque[fusion_module._Call], call: fusion_module._Call) -> bool:
+        if not call.woken.acquire(timeout=self._patience):
+            raise Problem("unavailable", "gave up")
+        return call.outcome is None
+
+
+class Selfish(Fusion):
+    """A planted bug: a leader does not hand on the lead."""
+
+    def _lead(
+        self, topic: str, line: deque[fusion_module._Call], leader: fusion_module._Call
+    ) -> None:
+        super()._lead(topic, deque(), leader)
+
+
+@pytest.mark.parametrize(
+    ("kind", "check"),
+    [
+        (Mixed, lambda make, dsn, kind: crowd(make(kind))),
+        (Harsh, lambda make, dsn, kind: neighbours(make(kind))),
+        (Forgetful, lambda make, dsn, kind: given_up(make(kind, patience=0.2))),
+        (Selfish, lambda make, dsn, kind: crowd(make(kind, patience=0.2))),
+        (Stubborn, lost),
+    ],
+)
+def test_planted_bugs_are_caught(
+    make: Callable[..., Stand], dsn: str, kind: type[Fusion], check: Callable[..., object]
+) -> None:
+    """The control of the tests above."""
+    with pytest.raises((AssertionError, Problem)):
+        check(make, dsn, kind)
