@@ -1,13 +1,14 @@
 # make lab    the queue and JupyterLab, to learn with
 # make test   lint and all tests
-# the rest: setup, lint, notebooks, stress, clean
+# make bench  how fast it is, beside Postgres itself and other queues; BENCH="publish --rounds 9" chooses
+# the rest: setup, lint, notebooks, stress, compose-test, clean
 # PYTHON=python3.12 chooses the Python for .venv
 
 PYTHON ?= python3
 BIN := .venv/bin
 STRESS ?= --seconds 30 --publishers 4 --subscribers 4 --topics 2 --resets
 
-.PHONY: setup lab test lint notebooks stress clean
+.PHONY: setup lab test lint notebooks stress bench compose-test clean
 
 setup: .venv/ready
 
@@ -37,6 +38,16 @@ notebooks: .venv/ready
 
 stress: .venv/ready
 	$(BIN)/python -m qlib.lab.stress $(STRESS)
+
+.venv/bench-ready: .venv/ready tests/bench/requirements.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check -r tests/bench/requirements.txt
+	@touch $@
+
+bench: .venv/bench-ready
+	$(BIN)/python -m tests.bench $(BENCH)
+
+compose-test: .venv/tests-ready
+	$(BIN)/python -m tests.compose
 
 clean:
 	rm -rf .venv .queue .queue.log .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -3,56 +3,18 @@
 import os
 import re
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
 from qlib import QPublisher
 from tests.lab import processes
-from tests.server_process import ROOT, ServerProcess, serving
+from tests.server_process import ServerProcess, serving
+from tests.stress_process import PATIENCE, stress, verdict_of
 from tests.waiting import until
 
-PATIENCE = 120.0
 FEW = ("--publishers", "1", "--subscribers", "1", "--topics", "1")
-
-
-@contextmanager
-def stress(url: str, *flags: str) -> Iterator[subprocess.Popen[str]]:
-    """Run the command; in the end nothing of it is left, however the test ended."""
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("QUEUE_")}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "qlib.lab.stress", "--seed", "5", *flags],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        cwd=ROOT,
-        env=environment | {"QUEUE_URL": url},
-        start_new_session=True,
-    )
-    try:
-        yield process
-    finally:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
-
-
-def verdict_of(process: subprocess.Popen[str]) -> tuple[int, int]:
-    """Wait for a clean verdict; return how many were published, and delivered."""
-    output, _ = process.communicate(timeout=PATIENCE)
-    assert process.returncode == 0, output
-    told = re.search(
-        r"^CLEAN: published ([\d,]+), lost 0, duplicated 0, out of order 0, skipped 0$",
-        output,
-        re.M,
-    )
-    fetched = re.search(r"^fetch +[\d,]+ +[\d,]+ +([\d,]+)", output, re.M)
-    assert told and fetched, output
-    return int(told[1].replace(",", "")), int(fetched[1].replace(",", ""))
 
 
 @pytest.fixture

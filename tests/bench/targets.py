@@ -1,0 +1,109 @@
+"""What was to be reached, and whether it was: each target is computed from results of one interleaved run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from tests.bench import checker, fanout, fetch, growth, held, latency, publish, publishers
+from tests.bench.messages import HTTP, QLIB, SQL
+from tests.bench.rounds import P50, P99, RATE, Result, ratio
+
+
+class Found:
+    """Results, to be asked for; KeyError where something was not measured."""
+
+    def __init__(self, results: Iterable[Result]) -> None:
+        self._results = {(r.part, r.case, r.contender, r.unit): r for r in results}
+
+    def result(self, part: str, case: str, contender: str, unit: str = RATE) -> Result:
+        """Return one result."""
+        return self._results[part, case, contender, unit]
+
+    def ratio(self, part: str, case: str, one: str, other: str, unit: str = RATE) -> float:
+        """Return the median of the ratios of two contenders within each round."""
+        theirs = self.result(part, case, other, unit)
+        return ratio(self.result(part, case, one, unit).rounds, theirs.rounds)
+
+
+@dataclass(frozen=True)
+class Target:
+    """A figure that is to be ≥ or ≤ a bound."""
+
+    text: str
+    sign: str
+    bound: float
+    value: Callable[[Found], float]
+
+    def verdict(self, found: Found) -> tuple[float | None, str]:
+        """Return the figure, and met, missed or not measured."""
+        try:
+            value = self.value(found)
+        except KeyError:
+            return None, "not measured"
+        met = {"≥": value >= self.bound, "≤": value <= self.bound}[self.sign]
+        return value, "met" if met else "missed"
+
+
+def _published(one: str, other: str) -> Callable[[Found], float]:
+    return lambda found: found.ratio(publish.PART, publish.case(1_000), one, other)
+
+
+def _at_once(number: int, one: str, other: str, unit: str) -> Callable[[Found], float]:
+    case = publishers.case("single", number, 1)
+    return lambda found: found.ratio(publishers.PART, case, one, other, unit)
+
+
+def _delivered(one: str, other: str, unit: str = RATE) -> Callable[[Found], float]:
+    return lambda found: found.ratio(fanout.PART, fanout.case(16), one, other, unit)
+
+
+def _waited(unit: str) -> Callable[[Found], float]:
+    """Return the worse of both rates."""
+    cases = latency.LOW, latency.HALF
+    return lambda found: max(found.result(latency.PART, c, HTTP, unit).median for c in cases)
+
+
+def _cost(size: growth.Size) -> Callable[[Found], float]:
+    """Return what the call costs that suffers most, where the same one in the small queue costs 1."""
+    small, large = str(growth.SMALL), str(size)
+    return lambda found: max(found.ratio(growth.PART, c, large, small, P50) for c in growth.CALLS)
+
+
+def _fetched(found: Found) -> float:
+    return found.ratio(fetch.PART, fetch.case(1_000), HTTP, "SELECT")
+
+
+def _many(found: Found) -> float:
+    return found.ratio(publish.PART, publish.MANY, QLIB, "COPY")
+
+
+def _held(found: Found) -> float:
+    waits = (found.result(held.PART, held.CASE, name, P50).rounds for name in (SQL, "INSERT"))
+    return held.last_to_first(*([1 / wait for wait in of_one] for of_one in waits))
+
+
+def _checked(found: Found) -> float:
+    return found.result(checker.PART, checker.CASE, checker.NAME, checker.SECONDS).median
+
+
+TARGETS = (
+    Target("publish 1,000 × 100 B in SQL / COPY", "≥", 0.85, _published(SQL, "COPY")),
+    Target("the same over HTTP, one client / COPY", "≥", 0.55, _published(HTTP, "COPY")),
+    Target("publish 1,000 × 100 B in SQL / pgmq", "≥", 2.0, _published(SQL, "pgmq")),
+    Target("publish 1,000 × 100 B in SQL / PgQue", "≥", 1.6, _published(SQL, "PgQue")),
+    Target("single publish in SQL / INSERT", "≥", 0.85, _at_once(1, SQL, "INSERT", RATE)),
+    Target("single publish over HTTP / INSERT, p50", "≤", 1.7, _at_once(1, HTTP, "INSERT", P50)),
+    Target("16 over HTTP / 16 in SQL, one topic", "≥", 2.5, _at_once(16, HTTP, SQL, RATE)),
+    Target("fetch 1,000 × 100 B over HTTP / SELECT", "≥", 1.0, _fetched),
+    Target("qlib publish_many, 100,000 × 100 B / COPY", "≥", 0.4, _many),
+    Target("fan-out to 16 in SQL / pgmq", "≥", 10.0, _delivered(SQL, "pgmq")),
+    Target("fan-out to 16 in SQL / PgQue", "≥", 2.2, _delivered(SQL, "PgQue")),
+    Target("its WAL a message / pgmq", "≤", 1 / 55, _delivered(SQL, "pgmq", fanout.WAL)),
+    Target("publish to delivery over HTTP, ms p50", "≤", 2.0, _waited(P50)),
+    Target("publish to delivery over HTTP, ms p99", "≤", 10.0, _waited(P99)),
+    Target("last / first 5,000 publishes beside an old snapshot", "≥", 0.9, _held),
+    Target("cost with 1,000 × the messages", "≤", 1.2, _cost(growth.MESSAGES)),
+    Target("cost with 1,000 × the topics", "≤", 1.2, _cost(growth.TOPICS)),
+    Target("lab.check, 100,000 operations, s", "≤", 5.0, _checked),
+)
