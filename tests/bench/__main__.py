@@ -95,5 +95,5 @@ def _positive(text: str) -> int:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))  # to leave as on Ctrl-C
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # to leave as on Ctrl-C
     sys.exit(main())
