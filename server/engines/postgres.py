@@ -3,7 +3,6 @@
 import select
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from functools import cache
 from typing import Any
 
 import psycopg2
@@ -30,15 +29,6 @@ TOPIC = f"""json_build_object('topic', t.topic, 'description', t.description,
 SUBSCRIBER = f"""json_build_object('topic', s.topic, 'subscriber', s.subscriber,
     'position', s."position", 'epoch', s.epoch, 'head', s.head, 'lag', s.head - s."position",
     'created_at', {_rfc3339("s.created_at")})::text"""
-
-
-@cache
-def _publishing(batches: int) -> str:
-    rows = ", ".join(
-        f"({n}, %s::json, %s::text[], %s::json, %s, %s::bigint)" for n in range(batches)
-    )
-    return f"""select p.* from (values {rows}) b(n, payloads, keys, headers, producer, sequence),
-        queue.publish_batch(%s, b.payloads, b.keys, b.headers, b.producer, b.sequence) p order by b.n"""
 
 
 class PostgresEngine:
@@ -71,9 +61,13 @@ class PostgresEngine:
 
     def publish(self, topic: str, batches: Sequence[Batch]) -> list[Published]:
         """Append batches in one transaction: all of them or none."""
+        rows = ", ".join(
+            f"({n}, %s::json, %s::text[], %s::json, %s, %s::bigint)" for n in range(len(batches))
+        )
+        sql = f"""select p.* from (values {rows}) b(n, payloads, keys, headers, producer, sequence),
+                  queue.publish_batch(%s, b.payloads, b.keys, b.headers, b.producer, b.sequence) p order by b.n"""
         values = [value for batch in batches for value in batch]
-        rows = self._rows(_publishing(len(batches)), [*values, topic], writes=True)
-        return [Published(*row) for row in rows]
+        return [Published(*row) for row in self._rows(sql, [*values, topic], writes=True)]
 
     def browse(self, topic: str, offset: int | None, limit: int) -> Fetched:
         """Read without a subscriber."""
