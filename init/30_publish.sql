@@ -124,9 +124,13 @@ declare
     v_head     bigint;
     v_count    bigint;
     v_now      timestamptz;
+    v_keys     text[];
+    v_headers  json[];
 begin
     if p_keys is not null or p_headers is not null or json_typeof(p_payloads) is distinct from 'array' then
         perform queue.check_parts(p_payloads, p_keys, p_headers);
+        v_keys := array(select unnest(p_keys)); -- whatever its bounds were, they are 1 to n now
+        v_headers := array(select case when json_typeof(h) = 'object' then h end from json_array_elements(p_headers) h);
     end if;
     if (p_producer is null) <> (p_sequence is null) or p_sequence < 0 or length(p_producer) not between 1 and 200 then
         raise exception using errcode = 'QL009',
@@ -140,14 +144,13 @@ begin
     select t.topic_id into v_topic_id from queue.topic t where t.name = p_topic;
     perform pg_advisory_xact_lock(42, v_topic_id);
     -- the clock may be set back while we run; published_at must not fall
-    select coalesce(m."offset", t.floor - 1), greatest(clock_timestamp(), m.published_at)
-    into v_head, v_now
-    from queue.topic t
-    left join lateral (select l."offset", l.published_at from queue.message l
-                       where l.topic_id = t.topic_id order by l."offset" desc limit 1) m on true
-    where t.topic_id = v_topic_id;
+    select m."offset", greatest(clock_timestamp(), m.published_at) into v_head, v_now
+    from queue.message m where m.topic_id = v_topic_id order by m."offset" desc limit 1;
     if not found then
-        perform queue.missing(p_topic);
+        select t.floor - 1, clock_timestamp() into v_head, v_now from queue.topic t where t.topic_id = v_topic_id;
+        if not found then
+            perform queue.missing(p_topic);
+        end if;
     end if;
 
     if p_producer is not null then
@@ -167,10 +170,8 @@ begin
         perform queue.check_snapshot(p_topic, v_topic_id, v_head);
     end if;
     insert into queue.message (topic_id, "offset", published_at, key, headers, payload)
-    select v_topic_id, v_head + b.n, v_now, b.key,
-           case when json_typeof(b.headers) = 'object' then b.headers end, b.payload
-    from rows from (json_array_elements(p_payloads), unnest(p_keys), json_array_elements(p_headers))
-         with ordinality as b(payload, key, headers, n);
+    select v_topic_id, v_head + b.n, v_now, v_keys[b.n], v_headers[b.n], b.payload
+    from json_array_elements(p_payloads) with ordinality as b(payload, n);
     get diagnostics v_count = row_count;
     if v_count = 0 then
         perform queue.check_parts(p_payloads, p_keys, p_headers);
@@ -190,19 +191,17 @@ $$;
 --   p_payload  the message, any JSON
 --   p_key      its key, or null
 --   p_headers  its headers, a JSON object, or null
--- Returns its offset. Raises and locks as queue.publish_batch.
+-- Returns its offset. Raises and locks as queue.publish_batch. Written so that Postgres inlines it.
 create or replace function queue.publish(
     p_topic text, p_payload json, p_key text default null, p_headers json default null,
     p_producer text default null, p_sequence bigint default null)
 returns bigint
-language plpgsql
+language sql
 as $$
-begin
-    return (queue.publish_batch(
+    select (queue.publish_batch(
         p_topic, pg_catalog.json_build_array(p_payload), case when p_key is not null then array[p_key] end,
         case when p_headers is not null then pg_catalog.json_build_array(p_headers) end,
-        p_producer, p_sequence)).first_offset;
-end
+        p_producer, p_sequence)).first_offset
 $$;
 
 comment on function queue.check_escapes is 'Refuses JSON text with \u0000 or half a surrogate pair.';

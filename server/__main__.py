@@ -21,6 +21,7 @@ from granian.server import MPServer
 from server.address import claim
 from server.embedded import EmbeddedPostgres, EmbeddedPostgresError
 from server.install import install
+from server.memory import MALLOC
 from server.settings import Settings, parse
 from server.worker import LOG_FORMAT, load
 
@@ -89,6 +90,7 @@ def _serve(settings: Settings, dsn: str) -> int:
     server.on_startup(
         lambda: print(f"queue server on http://{settings.host}:{settings.port}", flush=True)
     )
+    os.environ.update(MALLOC)  # for the worker
     server.serve(
         target_loader=functools.partial(load, settings, dsn, (reader, writer)),
         wrap_loader=False,

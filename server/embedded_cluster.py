@@ -21,6 +21,8 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from server.memory import MALLOC
+
 log = logging.getLogger("server.embedded")
 
 PORT = "5432"  # only a part of the socket's name: nothing listens on TCP
@@ -28,7 +30,7 @@ SOCKET_LIMIT = 103  # bytes in a socket's path: 107 on Linux, 103 on macOS
 SOCKET_PREFIX = "queue-"
 PATIENCE = 60.0  # seconds until a program that does not end is given up
 # Nothing of the caller's: PGDATA, PGOPTIONS and their like would change what is run.
-ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LC_ALL": "C", "HOME": "/"}
+ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LC_ALL": "C", "HOME": "/", **MALLOC}
 INITDB = ["--username=postgres", "--auth-local=trust", "--auth-host=reject", "--encoding=UTF8"]
 INITDB += ["--locale=C", "--no-instructions"]
 # Failed statements and the details of errors hold payloads, and these stay out of logs.
