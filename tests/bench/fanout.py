@@ -25,7 +25,7 @@ from tests.bench.stand import Stand
 PART = "fanout"
 SUBSCRIBERS = (1, 4, 16)
 WAL = "WAL B/message"
-_MESSAGES = 5_000
+_MESSAGES = 20_000
 
 
 def run(stand: Stand, rounds: int) -> list[Result]:

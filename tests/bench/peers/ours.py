@@ -42,7 +42,7 @@ class Ours(SqlPeer):
 
     def _receive(self, session: cursor, number: int, limit: int) -> int:
         reader = (self._topic, f"reader-{number}")
-        fetch = 'select "offset", payload, epoch from queue.fetch(%s, %s, %s)'
+        fetch = 'select "offset", payload::text, epoch from queue.fetch(%s, %s, %s)'
         session.execute(fetch, (*reader, limit))
         messages = session.fetchall()
         if messages:

@@ -41,7 +41,7 @@ class Pgmq(SqlPeer):
     def _receive(self, session: cursor, number: int, limit: int) -> int:
         queue = self._queues[number]
         session.execute(
-            "select msg_id, message from pgmq.read(%s, %s, %s)", (queue, _HIDDEN, limit)
+            "select msg_id, message::text from pgmq.read(%s, %s, %s)", (queue, _HIDDEN, limit)
         )
         messages = session.fetchall()
         ids = f"{{{','.join(str(message) for message, _ in messages)}}}"
