@@ -12,6 +12,7 @@ import json
 from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
+from itertools import count
 from threading import Thread
 from typing import Any, TypeVar
 
@@ -21,12 +22,14 @@ from tests.waiting import until
 
 T = TypeVar("T")
 
-_STREAM = "orders"
 _EMPTY = 30.0  # seconds without a message after which there are no more
 
 
 class JetStream(Peer):
-    """The stream `orders` in a server of our own, on a free port."""
+    """Streams `orders-1`, `orders-2` … in a server of our own, on a free port.
+
+    A deleted one may still be leaving the disk when the next is made, which under its name would then be refused.
+    """
 
     ack_means = "OS cache, fsync every 2 min"
 
@@ -38,11 +41,12 @@ class JetStream(Peer):
     def publish(self, payloads: Sequence[str]) -> None:
         """Publish one message, or all before the first answer."""
         if len(payloads) == 1:
-            self._wait(self._stream.publish(_STREAM, payloads[0].encode()))
+            self._wait(self._stream.publish(self._name, payloads[0].encode()))
         else:
             self._wait(self._publish_all(payloads))
 
     def _start(self, opened: ExitStack) -> None:
+        self._numbers = count(1)
         home = opened.enter_context(directory())
         flags = ["--jetstream", "--addr", "127.0.0.1", "--port", "-1"]
         flags += ["--store_dir", str(home), "--ports_file_dir", str(home)]
@@ -62,17 +66,20 @@ class JetStream(Peer):
         from nats.js.api import AckPolicy, ConsumerConfig, StorageType
 
         if self._readers:
-            await self._stream.delete_stream(_STREAM)
-        await self._stream.add_stream(name=_STREAM, subjects=[_STREAM], storage=StorageType.FILE)
+            await self._stream.delete_stream(self._name)
+        self._name = f"orders-{next(self._numbers)}"
+        await self._stream.add_stream(
+            name=self._name, subjects=[self._name], storage=StorageType.FILE
+        )
         config = ConsumerConfig(ack_policy=AckPolicy.ALL, max_ack_pending=-1)
         return [
-            await self._stream.pull_subscribe(_STREAM, f"reader-{number}", config=config)
+            await self._stream.pull_subscribe(self._name, f"reader-{number}", config=config)
             for number in range(subscribers)
         ]
 
     async def _publish_all(self, payloads: Sequence[str]) -> None:
         publish = self._stream.publish_async
-        await asyncio.gather(*[await publish(_STREAM, text.encode()) for text in payloads])
+        await asyncio.gather(*[await publish(self._name, text.encode()) for text in payloads])
 
     def _read(self, consumer: Any, limit: int) -> int:
         return self._wait(self._fetch(consumer, limit))
