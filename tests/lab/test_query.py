@@ -79,7 +79,7 @@ def test_a_function_is_shown_as_it_is_now() -> None:
     assert source("ack") == source("queue.ack")
     assert source("ack").startswith("CREATE OR REPLACE FUNCTION queue.ack(p_topic text")
     assert repr(source("ack")) == str(source("ack"))
-    sql(source("queue.publish").replace("begin", "/* mine */ begin"))
+    sql(source("queue.publish").replace("select", "/* mine */ select"))
     assert "/* mine */" in source("queue.publish")
 
 

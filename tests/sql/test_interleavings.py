@@ -13,7 +13,6 @@ CONTENT = (
 )
 
 LOCK = "perform pg_advisory_xact_lock(42, v_topic_id);"
-HEAD = 'coalesce(m."offset", t.floor - 1)'
 CLOCK = "greatest(clock_timestamp(), m.published_at)"
 
 
@@ -66,8 +65,8 @@ CHECKS = [
     a_rollback_leaves_no_hole,
     published_at_follows_the_offsets,
 ]
-SEQUENCE = [(LOCK, ""), (HEAD, "nextval('queue.offsets') - 1")]
 NUMBERED = "if p_producer is not null then\n        select"
+SEQUENCE = [(LOCK, ""), (NUMBERED, "v_head := nextval('queue.offsets') - 1;\n    " + NUMBERED)]
 BUGS = {
     "a sequence, late commit": (SEQUENCE, a_late_commit_is_not_overtaken),
     "a sequence, rollback": (SEQUENCE, a_rollback_leaves_no_hole),

@@ -113,6 +113,22 @@ def test_headers_and_keys_are_kept_as_they_are(orders: Session) -> None:
     ]
 
 
+def bounds_do_not_matter(orders: Session) -> None:
+    orders.rows("select queue.publish_batch('orders', '[1,2]', '[5:6]={a,b}'::text[])")
+    orders.rows("select queue.publish_batch('orders', '[3,4]', '{{c},{d}}'::text[])")
+    assert [key for _, key, _, _ in orders.rows(BROWSE, "orders")] == ["a", "b", "c", "d"]
+
+
+def test_keys_are_taken_in_turn_whatever_the_bounds_of_their_array(orders: Session) -> None:
+    bounds_do_not_matter(orders)
+
+
+def test_control_keys_taken_by_their_number_are_caught(orders: Session) -> None:
+    plant(orders, "queue.publish_batch", ("array(select unnest(p_keys))", "p_keys"))
+    with pytest.raises(AssertionError):
+        bounds_do_not_matter(orders)
+
+
 def test_sql_null_is_published_as_json_null(orders: Session) -> None:
     orders.run(
         "select queue.publish('orders', null)", "select queue.publish('orders', '2', null, 'null')"
