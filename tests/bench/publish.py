@@ -1,8 +1,8 @@
 """One publisher, one topic: messages a second against the size of the batch, one commit a batch.
 
-Every batch of a round is made before the round, as text: rows for COPY, an array for SQL, a body for
-HTTP. Only qlib begins with Python objects; what that costs beside a COPY that begins with the same
-objects shows in the case of 100,000. COPY (INSERT for single messages) goes into a table with the
+The batches of a round are made before it, as rows for COPY and bodies for HTTP; the queues, ours in SQL
+among them, make of JSON texts what they take. Only qlib begins with Python objects; what that costs
+beside a COPY that begins with the same objects shows in the case of 100,000. COPY (INSERT for single messages) goes into a table with the
 columns and primary key of queue.message. The peers do the same work, each with its own idea of what
 it means that a publish has returned. Left out: sizes of payload beside 100 B and 1 KB, keys and headers.
 """
@@ -17,7 +17,7 @@ from typing import Any
 
 from qlib import QPublisher
 from tests.bench import peers
-from tests.bench.messages import HTTP, QLIB, SQL, Plain, array, batches, payloads, request_body
+from tests.bench.messages import HTTP, QLIB, Plain, batches, payloads, request_body
 from tests.bench.peers import Peer
 from tests.bench.rounds import Contender, Result, interleave
 from tests.bench.stand import Stand
@@ -34,12 +34,12 @@ def run(stand: Stand, rounds: int) -> list[Result]:
     """Measure all cases."""
     results: list[Result] = []
     with ExitStack() as opened:
-        others = [opened.enter_context(p) for p in peers.available(stand) if p.name != SQL]
+        ours, *others = [opened.enter_context(peer) for peer in peers.available(stand)]
         for size, count in COUNTS.items():
-            results += measure(stand, rounds, case(size), payloads(count), size, others)
-    for size in (1, 1_000):
-        texts = payloads(COUNTS[size] // 3, _KILOBYTE)
-        results += measure(stand, rounds, case(size, _KILOBYTE), texts, size)
+            results += measure(stand, rounds, case(size), payloads(count), size, ours, others)
+        for size in (1, 1_000):
+            texts = payloads(COUNTS[size] // 3, _KILOBYTE)
+            results += measure(stand, rounds, case(size, _KILOBYTE), texts, size, ours)
     return results + from_objects(stand, rounds)
 
 
@@ -54,14 +54,15 @@ def measure(
     name: str,
     texts: Sequence[str],
     size: int,
+    ours: Peer,
     others: Sequence[Peer] = (),
 ) -> list[Result]:
-    """Measure one case, with other queues."""
+    """Measure one case, straight in SQL, through the server and with other queues."""
     parts = list(batches(texts, size))
     with ExitStack() as opened:
         contenders = [
             (inserting if size == 1 else copying)(Plain(stand), parts),
-            in_sql(stand, stand.topic(), parts),
+            by_peer(ours, parts),
             over_http(opened.enter_context(Wire(stand.url)), stand.topic(), parts),
             by_qlib(opened.enter_context(QPublisher(stand.url)), stand.topic(), parts),
             *(by_peer(peer, parts) for peer in others),
@@ -87,22 +88,6 @@ def copying(plain: Plain, parts: Sequence[Sequence[str]]) -> Contender:
         return sum(map(len, parts))
 
     return Contender("COPY", copy, prepare)
-
-
-def in_sql(stand: Stand, topic: str, parts: Sequence[Sequence[str]]) -> Contender:
-    """Call the SQL functions over a session of their own."""
-    cursor = stand.cursor()
-    if len(parts[0]) == 1:
-        statement, texts = "select queue.publish(%s, %s)", [part[0] for part in parts]
-    else:
-        statement, texts = "select queue.publish_batch(%s, %s)", list(map(array, parts))
-
-    def work() -> int:
-        for text in texts:
-            cursor.execute(statement, (topic, text))
-        return sum(map(len, parts))
-
-    return Contender(SQL, work)
 
 
 def over_http(wire: Wire, topic: str, parts: Sequence[Sequence[str]]) -> Contender:
@@ -131,7 +116,7 @@ def by_qlib(publisher: QPublisher, topic: str, parts: Sequence[Sequence[str]]) -
 
 
 def by_peer(peer: Peer, parts: Sequence[Sequence[str]]) -> Contender:
-    """Publish to another queue, an empty one with one reader."""
+    """Publish to a queue in a database or a server of its own, an empty one with one reader."""
     return Contender(label(peer), each(parts, peer.publish), lambda: peer.prepare(1))
 
 

@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from tests.bench import publish
 from tests.bench.load import has_wrk, pgbench, wrk
-from tests.bench.messages import HTTP, SQL, Plain, batches, payloads
+from tests.bench.messages import HTTP, SQL, Plain, array, batches, payloads
 from tests.bench.raw import inserts
 from tests.bench.rounds import Contender, Result, interleave
 from tests.bench.stand import Stand
@@ -66,11 +66,23 @@ def batched(
     chosen = [topics[number % len(topics)] for number in range(publishers)]
     contenders = [
         _together(threads, [publish.copying(Plain(stand), parts) for _ in chosen]),
-        _together(threads, [publish.in_sql(stand, topic, parts) for topic in chosen]),
+        _together(threads, [in_sql(stand, topic, parts) for topic in chosen]),
     ]
     if has_wrk():
         contenders.append(Contender(HTTP, lambda: wrk(stand.url, topics, parts[0], publishers)))
     return contenders
+
+
+def in_sql(stand: Stand, topic: str, parts: Sequence[Sequence[str]]) -> Contender:
+    """Call queue.publish_batch over a session of its own."""
+    cursor, texts = stand.cursor(), list(map(array, parts))
+
+    def work() -> int:
+        for text in texts:
+            cursor.execute("select queue.publish_batch(%s, %s)", (topic, text))
+        return sum(map(len, parts))
+
+    return Contender(SQL, work)
 
 
 def _together(threads: ThreadPoolExecutor, contenders: Sequence[Contender]) -> Contender:
