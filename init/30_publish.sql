@@ -143,14 +143,16 @@ begin
 
     select t.topic_id into v_topic_id from queue.topic t where t.name = p_topic;
     perform pg_advisory_xact_lock(42, v_topic_id);
+    -- a topic that is gone may have left messages behind: only one that is there has a head
     -- the clock may be set back while we run; published_at must not fall
-    select m."offset", greatest(clock_timestamp(), m.published_at) into v_head, v_now
-    from queue.message m where m.topic_id = v_topic_id order by m."offset" desc limit 1;
+    select coalesce(m."offset", t.floor - 1), greatest(clock_timestamp(), m.published_at)
+    into v_head, v_now
+    from queue.topic t
+    left join lateral (select l."offset", l.published_at from queue.message l
+                       where l.topic_id = t.topic_id order by l."offset" desc limit 1) m on true
+    where t.topic_id = v_topic_id;
     if not found then
-        select t.floor - 1, clock_timestamp() into v_head, v_now from queue.topic t where t.topic_id = v_topic_id;
-        if not found then
-            perform queue.missing(p_topic);
-        end if;
+        perform queue.missing(p_topic);
     end if;
 
     if p_producer is not null then

@@ -1,10 +1,11 @@
 """One publisher, one topic: messages a second against the size of the batch, one commit a batch.
 
-The batches of a round are made before it, as rows for COPY and bodies for HTTP; the queues, ours in SQL
-among them, make of JSON texts what they take. Only qlib begins with Python objects; what that costs
-beside a COPY that begins with the same objects shows in the case of 100,000. COPY (INSERT for single messages) goes into a table with the
-columns and primary key of queue.message. The peers do the same work, each with its own idea of what
-it means that a publish has returned. Left out: sizes of payload beside 100 B and 1 KB, keys and headers.
+The batches of a round are made before it, as rows for COPY and bodies for HTTP; the queues, ours in
+SQL among them, make of JSON texts what they take. Only qlib begins with Python objects; what that
+costs beside a COPY that begins with the same objects shows in the case of 100,000. COPY (INSERT for
+single messages) goes into a table with the columns and primary key of queue.message. The peers do
+the same work, each with its own idea of what it means that a publish has returned. Left out: sizes
+of payload beside 100 B and 1 KB, keys and headers.
 """
 
 from __future__ import annotations

@@ -230,6 +230,33 @@ def test_a_late_publisher_finds_no_topic(three: Sessions) -> None:
     assert b.value(publish("orders", "b")) == 1
 
 
+def a_late_publisher_is_not_misled_by_what_is_left(three: Sessions) -> None:
+    a, b, _ = three
+    large = "select json_agg(n) from generate_series(1, 100001) n"  # one more than a delete takes
+    a.run(f"select queue.publish_batch('orders', ({large}))")
+    a.run("begin", "select queue.delete_topic('orders')")
+    b.start(publish("orders", "b"))
+    assert b.waits_for(a)
+    a.run("commit")
+    assert b.outcome() == "QL001"
+
+
+def test_a_late_publisher_finds_no_large_topic(three: Sessions) -> None:
+    a_late_publisher_is_not_misled_by_what_is_left(three)
+    assert three[2].value("select count(*) from queue.message") == 1
+
+
+def test_control_a_head_without_a_topic_is_caught(three: Sessions) -> None:
+    topic = "from queue.topic t\n    left join"
+    plant(
+        three[0],
+        "queue.publish_batch",
+        (topic, topic.replace("queue.topic", "(select v_topic_id as topic_id, 1 as floor)")),
+    )
+    with pytest.raises(AssertionError):
+        a_late_publisher_is_not_misled_by_what_is_left(three)
+
+
 def test_delete_waits_for_a_publisher_and_takes_its_message(three: Sessions) -> None:
     a, b, reader = three
     a.run("begin", publish("orders", "a"))
