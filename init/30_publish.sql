@@ -143,7 +143,7 @@ begin
 
     select t.topic_id into v_topic_id from queue.topic t where t.name = p_topic;
     perform pg_advisory_xact_lock(42, v_topic_id);
-    -- a topic that is gone may have left messages behind: only one that is there has a head
+    -- only a topic that exists has a head: one that is gone may have left messages behind
     -- the clock may be set back while we run; published_at must not fall
     select coalesce(m."offset", t.floor - 1), greatest(clock_timestamp(), m.published_at)
     into v_head, v_now
@@ -193,7 +193,8 @@ $$;
 --   p_payload  the message, any JSON
 --   p_key      its key, or null
 --   p_headers  its headers, a JSON object, or null
--- Returns its offset. Raises and locks as queue.publish_batch. Written so that Postgres inlines it.
+-- Returns its offset. Raises and locks as queue.publish_batch. Written so that Postgres inlines it,
+-- unless the key or the headers are volatile.
 create or replace function queue.publish(
     p_topic text, p_payload json, p_key text default null, p_headers json default null,
     p_producer text default null, p_sequence bigint default null)

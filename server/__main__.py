@@ -90,7 +90,8 @@ def _serve(settings: Settings, dsn: str) -> int:
     server.on_startup(
         lambda: print(f"queue server on http://{settings.host}:{settings.port}", flush=True)
     )
-    os.environ.update(MALLOC)  # for the worker
+    for name, value in MALLOC.items():  # for the worker
+        os.environ.setdefault(name, value)
     server.serve(
         target_loader=functools.partial(load, settings, dsn, (reader, writer)),
         wrap_loader=False,

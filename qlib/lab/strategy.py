@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 import psycopg2
 from psycopg2.extensions import connection, make_dsn, parse_dsn
@@ -87,14 +88,14 @@ def _drop_abandoned(keeper: connection) -> None:
 
 
 def _drop(keeper: connection, name: str) -> None:
-    """Drop a database and end who is in it, but look more often than ten times a second, as PostgreSQL does."""
+    """End who is in a database, and drop it when they have left: PostgreSQL itself looks again only after 0.1 s."""
     deadline = time.monotonic() + _PATIENCE
     while _execute(keeper, _END.format(name)) and time.monotonic() < deadline:
         time.sleep(0.001)
     _execute(keeper, f"drop database if exists {name} with (force)")
 
 
-def _execute(keeper: connection, statement: str) -> list[tuple[str]]:
+def _execute(keeper: connection, statement: str) -> list[tuple[Any, ...]]:
     with keeper.cursor() as cursor:
         cursor.execute(statement)
         return cursor.fetchall() if cursor.description else []

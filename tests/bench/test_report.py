@@ -89,7 +89,7 @@ def test_a_ratio_is_of_the_rounds_not_of_the_medians() -> None:
 
 
 def test_the_worse_latency_counts() -> None:
-    waited = target("publish to delivery over HTTP, ms p50")
+    waited = target("publish to delivery over HTTP, the slower rate, ms p50")
     low = result(latency.PART, latency.LOW, HTTP, 1.0, unit=P50)
     half = result(latency.PART, latency.HALF, HTTP, 3.0, unit=P50)
     assert waited.verdict(Found([low, half])) == (3.0, "missed")

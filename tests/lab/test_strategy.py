@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from typing import Any
@@ -83,6 +84,26 @@ def test_a_session_left_open_keeps_no_database(queue_dsn: str) -> None:
         left_open.run("select 1")
     assert os.environ["QUEUE_DSN"] == queue_dsn
     left_open.close()
+
+
+def test_who_is_still_there_has_left_before_the_drop(monkeypatch: pytest.MonkeyPatch) -> None:
+    module, there = sys.modules[scratch.__module__], []
+    execute: Callable[[connection, str], list[tuple[Any, ...]]] = module._execute
+
+    def watched(keeper: connection, statement: str) -> list[tuple[Any, ...]]:
+        if statement.startswith("drop database"):
+            name = statement.split()[4]
+            there.append(
+                execute(keeper, f"select pid from pg_stat_activity where datname = '{name}'")
+            )
+        return execute(keeper, statement)
+
+    monkeypatch.setattr(module, "_execute", watched)
+    with scratch():
+        left_open = Session("A")
+        left_open.run("select 1")
+    left_open.close()
+    assert there == [[]]
 
 
 @pytest.mark.parametrize("name", OTHERS)

@@ -3,15 +3,25 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from server.embedded import EmbeddedPostgres
 from server.memory import MALLOC
 from tests.server_process import ROOT, ServerProcess
 
 
 def told(pid: int | None) -> dict[str, str]:
-    """Return what a process was told about malloc when it began."""
+    """Return what a process was told when it began."""
     variables = Path(f"/proc/{pid}/environ").read_text().split("\0")
-    return dict(name.split("=", 1) for name in variables if name.startswith("MALLOC_"))
+    values = dict(variable.split("=", 1) for variable in variables if variable)
+    return {name: values[name] for name in MALLOC if name in values}
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_told_by_us(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Begin without what the caller may have set."""
+    for name in MALLOC:
+        monkeypatch.delenv(name, raising=False)
 
 
 def test_the_worker_is_told(start_server: Callable[[], ServerProcess]) -> None:
@@ -26,5 +36,7 @@ def test_embedded_postgres_is_told(directory: Path, pg_bin: Path | None) -> None
 
 
 def test_postgres_in_the_stack_is_told() -> None:
-    composed = (ROOT / "docker-compose.yml").read_text()
-    assert [name for name in MALLOC if f"{name}: {MALLOC[name]}" not in composed] == []
+    db, server = (ROOT / "docker-compose.yml").read_text().split("\n  server:\n")
+    for name, value in MALLOC.items():
+        assert f"\n      {name}: {value}" in db
+        assert name not in server, "there, the server tells its worker"

@@ -113,6 +113,11 @@ def test_headers_and_keys_are_kept_as_they_are(orders: Session) -> None:
     ]
 
 
+def test_a_single_publish_is_inlined(orders: Session) -> None:
+    plan = "explain (verbose, costs off) select queue.publish('orders', '1', 'k', '{}')"
+    assert "queue.publish_batch('orders'" in str(orders.rows(plan))
+
+
 def bounds_do_not_matter(orders: Session) -> None:
     orders.rows("select queue.publish_batch('orders', '[1,2]', '[5:6]={a,b}'::text[])")
     orders.rows("select queue.publish_batch('orders', '[3,4]', '{{c},{d}}'::text[])")
