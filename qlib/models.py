@@ -1,6 +1,6 @@
 """What the queue answers: frozen values with a short repr and an HTML table for notebooks.
 
-Neither view shows a time, so that a notebook's output is the same in every run.
+Neither view shows a time or the lab's mark, so that a notebook's output is the same in every run.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from html import escape
 from typing import Any
 
 from qlib.errors import InvalidRequest
+from qlib.marks import unmarked
 
 _LONGEST_VALUE = 80
 _ROWS_SHOWN = 10
@@ -23,9 +24,12 @@ class _Shown:
     __slots__ = ()
 
     def _facts(self) -> list[tuple[str, str]]:
-        named = ((f.name, getattr(self, f.name)) for f in fields(self) if f.repr)  # type: ignore[arg-type]
+        named = ((f.name, self._shown(f.name)) for f in fields(self) if f.repr)  # type: ignore[arg-type]
         # No key and no headers are nothing to show; a null payload is.
         return [(name, _short(it)) for name, it in named if it is not None or name == "payload"]
+
+    def _shown(self, name: str) -> Any:
+        return getattr(self, name)
 
     def __repr__(self) -> str:
         facts = ", ".join(f"{name}={text}" for name, text in self._facts())
@@ -61,6 +65,9 @@ class Topic(_Shown):
             head=_integer(answer["head"]),
             subscribers=_integer(answer["subscribers"]),
         )
+
+    def _shown(self, name: str) -> Any:
+        return unmarked(self.description) if name == "description" else getattr(self, name)
 
 
 @dataclass(frozen=True, slots=True, repr=False)

@@ -12,6 +12,7 @@ from uuid import uuid4
 
 from qlib import batches
 from qlib.errors import OutcomeUnknown, QueueError
+from qlib.marks import disposable, marked
 from qlib.models import Batch, Reset, Subscriber, Topic, target
 from qlib.transport import Transport, to_json
 
@@ -58,6 +59,8 @@ class QPublisher:
         Raises TopicExists or InvalidRequest. Never sent twice when it may have happened: after
         OutcomeUnknown look with `topic`.
         """
+        if (self._transport.url, topic) in disposable:
+            description = marked(description)
         fields = {"topic": topic} | ({} if description is None else {"description": description})
         body = to_json(fields, "the topic")
         return self._transport.request("POST", ("topics",), Topic.from_json, body=body)

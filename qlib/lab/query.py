@@ -13,8 +13,14 @@ import psycopg2
 from psycopg2.extensions import INTEGER, LONGINTEGER, cursor
 from psycopg2.extras import Json
 
+from qlib.marks import MARK, disposable
+
 # A cell that waits for a lock, or for ever, ends with an error and not with a dead notebook.
 _BOUNDED = "-c lock_timeout=10s -c statement_timeout=30s"
+_MARK = """
+update queue.topic set description = concat_ws(' ', description, %s)
+where name = any(%s) and xmin = pg_current_xact_id()::xid
+"""
 _WHOLE = {*INTEGER.values, *LONGINTEGER.values}
 
 
@@ -64,7 +70,10 @@ def sql(text: str, *values: object) -> Table:
     with _transaction() as rows:
         # psycopg2 looks for placeholders only when there are values
         rows.execute(text, [Json(v) if isinstance(v, dict) else v for v in values] or None)
-        return _table(rows)
+        found = _table(rows)
+        if disposable and "create_topic" in text:
+            _mark(rows)
+        return found
 
 
 def source(function: str | Callable[..., object]) -> Source:
@@ -103,6 +112,13 @@ def _transaction() -> Iterator[cursor]:
     opened = closing(psycopg2.connect(database(), connect_timeout=5, options=_BOUNDED))
     with opened as session, session, session.cursor() as rows:
         yield rows
+
+
+def _mark(rows: cursor) -> None:
+    """Mark what this transaction has created, as `QPublisher` does; only an owner can."""
+    rows.execute("select has_table_privilege(to_regclass('queue.topic'), 'update')")
+    if rows.fetchone() == (True,):
+        rows.execute(_MARK, [MARK, [name for _, name in disposable]])
 
 
 def _table(rows: cursor) -> Table:

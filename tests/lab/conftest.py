@@ -8,6 +8,7 @@ import pytest
 from matplotlib import pyplot
 from psycopg2.extensions import connection
 
+from qlib.marks import disposable
 from tests.waiting import until
 
 matplotlib.use("agg")
@@ -18,6 +19,13 @@ def queue_dsn(dsn: str, monkeypatch: pytest.MonkeyPatch) -> str:
     """The test's database, in $QUEUE_DSN."""
     monkeypatch.setenv("QUEUE_DSN", dsn)
     return dsn
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_disposable() -> Iterator[None]:
+    """Forget which topics a test has kept fresh."""
+    yield
+    disposable.clear()
 
 
 @pytest.fixture(autouse=True)

@@ -87,7 +87,7 @@ def test_clients_go_on_after_a_crash() -> None:
 
 
 def test_up_starts_again_what_was_killed() -> None:
-    up()
+    up(fresh="orders")
     with QPublisher(timeout=LONG) as pub:
         pub.create_topic("orders")
         pub.create_topic("returns")

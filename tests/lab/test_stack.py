@@ -81,6 +81,7 @@ def test_a_stack_works_and_ends(monkeypatch: pytest.MonkeyPatch) -> None:
         directory = directory_of(started.dsn)
         monkeypatch.setenv("QUEUE_URL", started.url)
         monkeypatch.setenv("QUEUE_DSN", started.dsn)
+        up(fresh="orders")
         with QPublisher() as publisher:
             publisher.create_topic("orders")
             assert publisher.publish("orders", {"id": 1}) == 1
