@@ -120,10 +120,11 @@ class Reset(_Shown):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Message(_Shown):
-    """One message: any JSON as `payload`, with an optional `key` and `headers`.
+    """One message of `topic`: any JSON as `payload`, with an optional `key` and `headers`.
 
-    `published_at` is a time with its zone. `epoch` is the subscriber's when the message was
-    fetched, which its ack must carry; it is None when the message was browsed.
+    `published_at` is a time with its zone. `subscriber` fetched it, and `epoch` was its epoch then,
+    which the ack must carry; both are None when the message was browsed. Messages are equal when
+    the log has them at one place with one content, whoever read them.
     """
 
     offset: int
@@ -131,10 +132,18 @@ class Message(_Shown):
     key: str | None
     headers: dict[str, Any] | None = field(hash=False)
     published_at: datetime = field(repr=False)
+    topic: str = field(repr=False)
+    subscriber: str | None = field(default=None, repr=False, compare=False)
     epoch: int | None = field(default=None, repr=False, compare=False)
 
     @classmethod
-    def from_json(cls, answer: Mapping[str, Any], epoch: int | None = None) -> Message:
+    def from_json(
+        cls,
+        answer: Mapping[str, Any],
+        topic: str,
+        subscriber: str | None = None,
+        epoch: int | None = None,
+    ) -> Message:
         """Read the server's answer; KeyError, TypeError or ValueError when it is no message."""
         return cls(
             _integer(answer["offset"]),
@@ -142,6 +151,8 @@ class Message(_Shown):
             answer.get("key"),
             answer.get("headers"),
             _time(answer["published_at"]),
+            topic,
+            subscriber,
             epoch,
         )
 
@@ -162,9 +173,13 @@ class Batch(tuple[Message, ...]):
     def from_json(cls, answer: Mapping[str, Any]) -> Batch:
         """Read the server's answer to a fetch, or to a browse, which has no position or epoch."""
         fetched = "epoch" in answer
+        topic = _text(answer["topic"])
+        subscriber = _text(answer["subscriber"]) if fetched else None
         epoch = _integer(answer["epoch"]) if fetched else None
-        batch = cls(Message.from_json(message, epoch) for message in answer["messages"])
-        batch.topic = _text(answer["topic"])
+        batch = cls(
+            Message.from_json(message, topic, subscriber, epoch) for message in answer["messages"]
+        )
+        batch.topic = topic
         batch.position = _integer(answer["position"]) if fetched else None
         batch.epoch = epoch
         batch.head = _integer(answer["head"])

@@ -8,6 +8,7 @@ from datetime import datetime
 from time import monotonic
 from typing import Any
 
+from qlib.checks import integer
 from qlib.errors import InvalidRequest, QueueError, StaleEpoch
 from qlib.models import Batch, Message, Subscriber, instant, target
 from qlib.transport import Transport, to_json
@@ -107,18 +108,36 @@ class QSubscriber:
     def ack(self, message: Message | int) -> int:
         """Acknowledge a message, or an offset, with all before it; return the position then.
 
-        A message carries the epoch of its own fetch. A bare offset is taken to belong to the newest
+        A message carries the epoch of its own fetch; one that was browsed, or fetched by another
+        subscriber, is refused with InvalidRequest. A bare offset is taken to belong to the newest
         fetch, or before any to the subscription: so acknowledge messages where a reset may come.
         Acknowledging less than the position changes nothing. Raises StaleEpoch when the subscriber
         was reset or sought since that fetch, or OffsetOutOfRange beyond the head.
         After OutcomeUnknown it may be done; doing it again is safe.
         """
-        offset, epoch = (
-            (message.offset, message.epoch) if isinstance(message, Message) else (message, None)
-        )
-        if type(offset) is not int:
-            raise InvalidRequest("ack takes a message or an offset; of a batch, batch[-1]")
-        fields = {"offset": offset, "epoch": self._epoch if epoch is None else epoch}
+        return self._acknowledge(*self._place(message))
+
+    def _place(self, message: Message | int) -> tuple[int, int]:
+        """Return the offset and the epoch that an ack carries; InvalidRequest if it is not ours."""
+        if not isinstance(message, Message):
+            rule = "ack takes a message or an offset; of a batch, batch[-1]"
+            return integer(message, rule), self._epoch
+        if message.topic != self.topic:
+            raise InvalidRequest(
+                f"this message is of topic {message.topic!r}, and this subscriber reads {self.topic!r}"
+            )
+        # Servers are not compared: two of them may serve one queue, and in another queue a
+        # subscriber of this name has another epoch.
+        if message.subscriber is None or message.epoch is None:
+            raise InvalidRequest("this message was browsed and not fetched; acknowledge its offset")
+        if message.subscriber != self.subscriber:
+            raise InvalidRequest(
+                f"this message was fetched by {message.subscriber!r}, not by {self.subscriber!r}"
+            )
+        return message.offset, message.epoch
+
+    def _acknowledge(self, offset: int, epoch: int) -> int:
+        fields = {"offset": offset, "epoch": epoch}
         return self._transport.request(
             "POST",
             (*self._path, "ack"),

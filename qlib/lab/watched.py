@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
 from itertools import chain
 from types import TracebackType
@@ -15,8 +15,6 @@ from qlib.lab.operation import Recorder, messages, values
 from qlib.models import Batch, Message, Reset, Subscriber, Topic
 from qlib.publisher import QPublisher
 from qlib.subscriber import QSubscriber
-
-_NO_TIME = datetime.min.replace(tzinfo=UTC)
 
 
 class _Watched:
@@ -190,19 +188,17 @@ class WatchedSubscriber(_Watched):
 
     def ack(self, message: Message | int) -> int:
         """Acknowledge a message, or an offset, with all before it; return the position then."""
-        if not isinstance(message, Message):
-            message = Message(message, None, None, None, _NO_TIME)
-        if message.epoch is None:
-            # Said here and not left to the client, so that what is recorded is what is sent,
-            # even when another thread fetches at this moment.
-            message = Message(message.offset, None, None, None, _NO_TIME, self._client._epoch)
-        done = message
+        # Asked here, so that what is recorded is what is sent, even when another thread fetches at
+        # this moment.
+        return self._acknowledge(*self._client._place(message))
+
+    def _acknowledge(self, offset: int, epoch: int) -> int:
         return self._call(
             "ack",
-            act=lambda: self._client.ack(done),
+            act=lambda: self._client._acknowledge(offset, epoch),
             told=lambda position: {"position": position},
-            offset=done.offset,
-            epoch=done.epoch,
+            offset=offset,
+            epoch=epoch,
         )
 
     def seek(self, to: int | datetime, *, dry_run: bool = False) -> Subscriber:

@@ -4,6 +4,7 @@ import copy
 import pickle
 from dataclasses import FrozenInstanceError, fields
 from datetime import UTC, datetime, timedelta, timezone
+from functools import partial
 
 import pytest
 
@@ -14,6 +15,7 @@ from tests.qlib.hostile import message, subscriber, topic
 RESET = {"topic": "orders", "offset": 0, "subscribers": 3}
 BATCH = {
     "topic": "orders",
+    "subscriber": "billing",
     "position": 4,
     "epoch": 2,
     "head": 9,
@@ -28,7 +30,7 @@ SCRIPT = "<script>alert('x')</script>"
         (Topic.from_json, topic()),
         (Subscriber.from_json, subscriber()),
         (Reset.from_json, RESET),
-        (Message.from_json, message(1)),
+        (partial(Message.from_json, topic="orders"), message(1)),
         (Batch.from_json, BATCH),
     ],
 )
@@ -57,7 +59,7 @@ def test_times_have_a_zone():
 
 
 def test_values_are_frozen():
-    for value in (Topic.from_json(topic()), Message.from_json(message(1)), Reset("a", 1, 2)):
+    for value in (Topic.from_json(topic()), Message.from_json(message(1), "t"), Reset("a", 1, 2)):
         for field in fields(value):
             with pytest.raises(FrozenInstanceError):
                 setattr(value, field.name, "other")
@@ -69,29 +71,39 @@ def test_batch_is_a_tuple_that_knows_where_it_was_read():
     assert (batch.topic, batch.position, batch.epoch, batch.head) == ("orders", 4, 2, 9)
     assert [(m.offset, m.payload, m.epoch) for m in batch] == [(5, {"a": 1}, 2)]
     browsed = Batch.from_json({"topic": "orders", "floor": 1, "head": 9, "messages": [message(5)]})
-    assert (browsed.position, browsed.epoch, browsed[0].epoch) == (None, None, None)
+    assert (browsed.position, browsed.epoch) == (None, None)
+    assert [(m.topic, m.subscriber, m.epoch) for m in (batch[0], browsed[0])] == [
+        ("orders", "billing", 2),
+        ("orders", None, None),
+    ]
+    assert batch[0].topic is batch.topic  # one text for all of them
     for twin in (copy.copy(batch), pickle.loads(pickle.dumps(batch))):
         assert type(twin) is Batch
         assert (twin, vars(twin)) == (batch, vars(batch))
 
 
-def test_message_equality_leaves_the_epoch_out_and_hashing_works():
-    one, other = (
-        Message.from_json(message(1, {"a": 1}), 1),
-        Message.from_json(message(1, {"a": 1}), 2),
-    )
-    assert one == other
-    assert len({one, other}) == 1
-    assert one != Message.from_json(message(1, {"a": 2}), 1)
+def test_messages_are_equal_whoever_read_them():
+    one = Message.from_json(message(1, {"a": 1}), "orders", "billing", 1)
+    others = [
+        Message.from_json(message(1, {"a": 1}), "orders", "billing", 2),
+        Message.from_json(message(1, {"a": 1}), "orders", "kitchen", 1),
+        Message.from_json(message(1, {"a": 1}), "orders"),
+    ]
+    assert {one, *others} == {one}
+    assert one != Message.from_json(message(1, {"a": 2}), "orders", "billing", 1)
+    assert one != Message.from_json(message(1, {"a": 1}), "bills", "billing", 1)
 
 
 def test_repr_is_short_and_tells_no_time():
-    assert repr(Message.from_json(message(5, {"a": 1}), 3)) == "Message(offset=5, payload={'a': 1})"
+    assert (
+        repr(Message.from_json(message(5, {"a": 1}), "orders", "billing", 3))
+        == "Message(offset=5, payload={'a': 1})"
+    )
     assert repr(Batch.from_json(BATCH)) == "<Batch of 1 from orders, offsets 5 to 5>"
     assert repr(Batch.from_json(BATCH | {"messages": []})) == "<Batch of 0 from orders>"
     assert repr(Topic.from_json(topic())) == "Topic(topic='orders', floor=1, head=0, subscribers=0)"
-    assert repr(Message.from_json(message(5))) == "Message(offset=5, payload=None)"
-    assert len(repr(Message.from_json(message(1, "x" * 10_000)))) < 130
+    assert repr(Message.from_json(message(5), "orders")) == "Message(offset=5, payload=None)"
+    assert len(repr(Message.from_json(message(1, "x" * 10_000), "orders"))) < 130
 
 
 def test_html_is_escaped_and_small():
@@ -104,7 +116,7 @@ def test_html_is_escaped_and_small():
         Topic.from_json(topic(SCRIPT, description=SCRIPT)),
         Subscriber.from_json(subscriber(SCRIPT)),
         Reset(SCRIPT, 1, 2),
-        Message(1, SCRIPT, SCRIPT, {SCRIPT: SCRIPT}, datetime.now(UTC)),
+        Message(1, SCRIPT, SCRIPT, {SCRIPT: SCRIPT}, datetime.now(UTC), SCRIPT),
     ]
     for value in values:
         page = value._repr_html_()

@@ -1,0 +1,44 @@
+"""What callers hand in, checked before anything is sent: what is wrong is told in a sentence.
+
+Numbers of numpy and the like pass for Python's own; a bool is no number.
+"""
+
+from __future__ import annotations
+
+from numbers import Real
+from operator import index
+from typing import Any
+
+from qlib.errors import InvalidRequest
+
+
+def integer(value: Any, rule: str) -> int:
+    """Return an integer; InvalidRequest, with the `rule` that was broken, for anything else."""
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        return index(value)
+    except TypeError:
+        raise InvalidRequest(f"{rule}, not {_short(value)}") from None
+
+
+def seconds(value: Any, name: str, least: float, most: float) -> float:
+    """Return a time in seconds; InvalidRequest unless it lies between the two, both included."""
+    known = isinstance(value, Real) and not isinstance(value, bool)
+    if not (known and least <= value <= most):  # NaN is not within anything
+        raise InvalidRequest(
+            f"{name} must lie between {least:g} and {most:g} seconds, not {value!r}"
+        )
+    return float(value)
+
+
+def text(value: object, name: str) -> str:
+    """Return a text; InvalidRequest for anything else."""
+    if not isinstance(value, str):
+        raise InvalidRequest(f"{name} must be a text, not {_short(value)}")
+    return value
+
+
+def _short(value: object) -> str:
+    shown = repr(value)
+    return shown if len(shown) <= 80 else shown[:79] + "…"
