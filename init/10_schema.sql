@@ -7,6 +7,10 @@
 -- There are no foreign keys on the hot tables: each check would lock and write the topic's row. The functions
 -- check existence under the topic's lock, pg_advisory_xact_lock(42, topic_id), which is held to commit.
 --
+-- A role or a database may have settings that change how the text of a function is read. So each function pins
+-- search_path and standard_conforming_strings, and one that catches errors pins exit_on_error. The few that Postgres
+-- inlines pin nothing, which would keep it from that: their callers do, and their texts hold no backslash.
+--
 -- Our errors (SQLSTATE, raised with a message for people and a JSON object in DETAIL for programs):
 --   QL001 topic_not_found      QL004 offset_out_of_range   QL007 invalid_name
 --   QL002 subscriber_not_found QL005 stale_epoch           QL008 invalid_message

@@ -8,6 +8,7 @@ create or replace function queue.missing(p_topic text, p_subscriber text default
 returns void
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
 as $$
 begin
     if p_subscriber is null or not exists (select from queue.topic t where t.name = p_topic) then
@@ -26,6 +27,7 @@ create or replace function queue.check_name(p_what text, p_name text)
 returns void
 language plpgsql immutable
 set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
 as $$
 begin
     if p_name is null or p_name !~ '^[A-Za-z0-9._-]{1,200}$' or p_name in ('.', '..') then
@@ -43,6 +45,7 @@ create or replace function queue.lock_topic(p_topic text)
 returns integer
 language plpgsql
 set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
 as $$
 declare
     v_topic_id integer;
@@ -63,6 +66,7 @@ create or replace function queue.get_topic(p_topic text)
 returns queue.topics
 language plpgsql stable security definer
 set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
 as $$
 declare
     v_topic queue.topics;
@@ -83,6 +87,7 @@ create or replace function queue.list_topics(p_after text default null, p_limit 
 returns setof queue.topics
 language sql stable security definer
 set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
 as $$
     select * from queue.topics t
     where t.topic > coalesce(p_after, '')
@@ -98,6 +103,7 @@ create or replace function queue.create_topic(p_topic text, p_description text d
 returns queue.topics
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
 as $$
 begin
     perform queue.check_name('topic', p_topic);
@@ -117,6 +123,7 @@ create or replace function queue.delete_topic(p_topic text)
 returns void
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
 as $$
 declare
     v_topic_id integer := queue.lock_topic(p_topic);

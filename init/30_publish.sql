@@ -13,6 +13,8 @@ create or replace function queue.check_escapes(p_json json)
 returns void
 language plpgsql immutable
 set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
+set exit_on_error = off
 as $$
 begin
     if strpos(p_json::text, '\u') > 0 then
@@ -33,6 +35,7 @@ create or replace function queue.is_same_batch(
 returns boolean
 language sql stable
 set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
 as $$
     select count(*) = p_last_offset - p_first_offset + 1
        and coalesce(bool_and(m."offset" is null
@@ -51,6 +54,7 @@ create or replace function queue.check_parts(p_payloads json, p_keys text[], p_h
 returns void
 language plpgsql immutable
 set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
 as $$
 declare
     v_count bigint := case when json_typeof(p_payloads) = 'array' then json_array_length(p_payloads) end;
@@ -85,6 +89,8 @@ create or replace function queue.check_snapshot(p_topic text, p_topic_id integer
 returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
+set exit_on_error = off
 as $$
 begin
     insert into queue.message (topic_id, "offset", published_at, payload)
@@ -118,6 +124,7 @@ create or replace function queue.publish_batch(
     out first_offset bigint, out last_offset bigint, out duplicate boolean)
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
 as $$
 declare
     v_topic_id integer;
@@ -207,7 +214,7 @@ as $$
         p_producer, p_sequence)).first_offset
 $$;
 
-comment on function queue.check_escapes is 'Refuses JSON text with \u0000 or half a surrogate pair.';
+comment on function queue.check_escapes is 'Refuses JSON text with an escaped NUL or half a surrogate pair.';
 comment on function queue.is_same_batch is 'Whether the log holds these messages from an offset on.';
 comment on function queue.check_parts is 'Refuses payloads, keys and headers that do not fit together.';
 comment on function queue.check_snapshot is 'Refuses a transaction that cannot see the topic''s head.';

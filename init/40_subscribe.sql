@@ -8,6 +8,7 @@ create or replace function queue.offset_at(p_topic_id integer, p_timestamp times
 returns bigint
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
 as $$
 declare
     v_low  bigint;
@@ -36,6 +37,7 @@ create or replace function queue.out_of_range(p_topic text, p_offset bigint, p_f
 returns void
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
 as $$
 begin
     raise exception using errcode = 'QL004',
@@ -55,6 +57,7 @@ create or replace function queue.place(p_topic text, p_offset bigint, p_timestam
 returns bigint
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
 as $$
 declare
     v_topic queue.topics := queue.get_topic(p_topic);
@@ -79,6 +82,7 @@ create or replace function queue.get_subscriber(p_topic text, p_subscriber text)
 returns queue.subscribers
 language plpgsql stable security definer
 set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
 as $$
 declare
     v_subscriber queue.subscribers;
@@ -101,6 +105,7 @@ create or replace function queue.list_subscribers(
 returns setof queue.subscribers
 language plpgsql stable security definer
 set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
 as $$
 declare
     v_topic queue.topics := queue.get_topic(p_topic);
@@ -127,6 +132,7 @@ create or replace function queue.subscribe(
     out subscriber queue.subscribers, out created boolean)
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
 as $$
 declare
     v_topic_id      integer := queue.lock_topic(p_topic);
@@ -161,6 +167,7 @@ create or replace function queue.unsubscribe(p_topic text, p_subscriber text)
 returns void
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
 as $$
 declare
     v_topic_id      integer := queue.lock_topic(p_topic);

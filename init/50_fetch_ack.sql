@@ -10,6 +10,7 @@ create or replace function queue.last_within(p_topic_id integer, p_first bigint,
 returns bigint
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
 as $$
 declare
     v_last bigint := least(p_first + p_limit - 1, 9223372036854775807);
@@ -84,6 +85,7 @@ create or replace function queue.read_on(
     out topic_id integer, out "position" bigint, out epoch bigint, out head bigint, out after bigint)
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
 as $$
 declare
     v_floor bigint;
@@ -114,6 +116,7 @@ create or replace function queue.fetch(
 returns table ("offset" bigint, published_at timestamptz, key text, headers json, payload json, epoch bigint)
 language plpgsql stable security definer
 set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
 set plan_cache_mode = force_generic_plan
 as $$
 declare
@@ -135,6 +138,7 @@ create or replace function queue.fetch_json(
 returns table ("position" bigint, epoch bigint, head bigint, messages text)
 language plpgsql stable security definer
 set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
 set plan_cache_mode = force_generic_plan
 as $$
 declare
@@ -165,6 +169,7 @@ create or replace function queue.ack(
     out "position" bigint, out epoch bigint, out head bigint, out lag bigint)
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
 as $$
 declare
     v_reader record;
@@ -208,6 +213,7 @@ create or replace function queue.browse(
 returns setof queue.message
 language plpgsql stable security definer
 set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
 set plan_cache_mode = force_generic_plan
 as $$
 declare
@@ -230,6 +236,7 @@ create or replace function queue.browse_json(
 returns table (floor bigint, head bigint, messages text)
 language plpgsql stable security definer
 set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
 as $$
 declare
     v_topic queue.topics := queue.get_topic(p_topic);
@@ -247,6 +254,7 @@ create or replace function queue.heads(p_topics text[])
 returns table (topic text, head bigint)
 language sql stable security definer
 set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
 as $$
     select t.topic, t.head from queue.topics t where t.topic = any (p_topics)
 $$;
@@ -258,6 +266,7 @@ create or replace function queue.lags(p_limit integer default 10000)
 returns table (topic text, subscriber text, lag bigint, lag_seconds numeric)
 language sql stable security definer
 set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
 as $$
     select s.topic, s.subscriber, s.lag, s.lag_seconds from queue.subscribers s order by s.lag desc limit p_limit
 $$;

@@ -15,6 +15,7 @@ create or replace function queue.reset(
     out "position" bigint, out subscribers bigint)
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
 as $$
 declare
     v_topic_id integer := queue.lock_topic(p_topic);
@@ -51,6 +52,7 @@ create or replace function queue.seek(
 returns queue.subscribers
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
 as $$
 declare
     v_reader queue.subscribers;

@@ -9,6 +9,7 @@ create or replace function queue.tidy(p_limit integer default 10000)
 returns bigint
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
 as $$
 declare
     v_removed bigint := 0;
@@ -85,6 +86,7 @@ create or replace function queue.installed()
 returns text
 language sql stable security definer
 set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
 as $$
     select i.digest from queue.installation i order by i.installed_at desc limit 1
 $$;
