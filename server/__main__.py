@@ -8,8 +8,9 @@ import resource
 import signal
 import struct
 import sys
+import threading
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from multiprocessing.connection import Connection
 
 import psycopg2
@@ -18,7 +19,7 @@ from granian.http import HTTP1Settings
 from granian.log import LogLevels
 from granian.server import MPServer
 
-from server.address import claim
+from server.address import answers, claim
 from server.embedded import EmbeddedPostgres, EmbeddedPostgresError
 from server.install import install
 from server.memory import MALLOC
@@ -38,6 +39,10 @@ class Server(MPServer):
     def __init__(self, settings: Settings, lifeline: Connection) -> None:
         """Listen nowhere yet."""
         self._lifeline = lifeline
+        # Granian would begin the worker anew; who asked for nohup wants neither
+        ends = signal.SIGHUP in _ends()
+        hangup = self.signal_handler_interrupt if ends else signal.SIG_IGN
+        self.signal_handler_reload = hangup  # type: ignore[assignment, method-assign]
         super().__init__(
             "queue",
             address=settings.host,
@@ -55,19 +60,20 @@ class Server(MPServer):
 
     def signal_handler_interrupt(self, *arguments: object, **named: object) -> None:
         """Begin the end. One write: it is safe in a signal handler, and again."""
-        os.write(self._lifeline.fileno(), struct.pack("!i", 1) + b"x")
+        with suppress(BrokenPipeError):  # the worker has ended, and what comes after it goes on
+            os.write(self._lifeline.fileno(), struct.pack("!i", 1) + b"x")
         super().signal_handler_interrupt(*arguments, **named)  # type: ignore[no-untyped-call]
 
 
 def main() -> int:
-    """Run the server until SIGTERM or Ctrl-C; return the exit code."""
+    """Run the server until SIGTERM, Ctrl-C or the terminal's end; return the exit code."""
     settings = parse()
     logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
     multiprocessing.set_start_method(
         "spawn"
     )  # this process has threads; a fork would copy their locks
-    for number in (signal.SIGTERM, signal.SIGINT):  # until Granian takes over
-        signal.signal(number, lambda *_: sys.exit())
+    for number in _ends():  # until Granian takes over
+        signal.signal(number, _leave)
     _allow_open_files()
     with ExitStack() as stack:
         try:
@@ -87,9 +93,8 @@ def main() -> int:
 def _serve(settings: Settings, dsn: str) -> int:
     reader, writer = multiprocessing.Pipe(duplex=False)
     server = Server(settings, writer)
-    server.on_startup(
-        lambda: print(f"queue server on http://{settings.host}:{settings.port}", flush=True)
-    )
+    teller = threading.Thread(target=_tell, args=(settings,), name="teller", daemon=True)
+    server.on_startup(teller.start)
     for name, value in MALLOC.items():  # for the worker
         os.environ.setdefault(name, value)
     server.serve(
@@ -97,6 +102,25 @@ def _serve(settings: Settings, dsn: str) -> int:
         wrap_loader=False,
     )
     return 0
+
+
+def _tell(settings: Settings) -> None:
+    """Say that the server listens, as soon as it does."""
+    while not answers(settings.host, settings.port):
+        time.sleep(0.02)
+    print(f"queue server on http://{settings.host}:{settings.port}", flush=True)
+
+
+def _ends() -> list[signal.Signals]:
+    """Return the signals that end the server; nohup ignores one of them."""
+    ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    return [signal.SIGTERM, signal.SIGINT, *([] if ignored else [signal.SIGHUP])]
+
+
+def _leave(*_: object) -> None:
+    for number in _ends():  # one more must not cut the end short
+        signal.signal(number, signal.SIG_IGN)
+    sys.exit()
 
 
 def _allow_open_files() -> None:

@@ -6,6 +6,8 @@ same port, and deal out the connections between the two.
 
 import socket
 import sys
+from contextlib import closing, suppress
+from http.client import HTTPConnection, HTTPException
 
 
 def claim(host: str, port: int) -> socket.socket:
@@ -27,3 +29,11 @@ def claim(host: str, port: int) -> socket.socket:
             claimed.close()
             raise
     return claimed
+
+
+def answers(host: str, port: int) -> bool:
+    """Whether a server there answers, be it that it cannot work now; asked for five seconds at the most."""
+    with suppress(OSError, HTTPException), closing(HTTPConnection(host, port, timeout=5)) as door:
+        door.request("GET", "/health")
+        return door.getresponse().status > 0
+    return False

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 import threading
 from multiprocessing.connection import Connection
 from typing import Any
@@ -22,6 +23,7 @@ LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 def load(settings: Settings, dsn: str, lifeline: tuple[Connection, Connection]) -> Any:
     """Make the WSGI application of this process and start its threads."""
     logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     os.setpgrp()  # Ctrl-C is for the parent alone: of two different signals at once, Granian can hang
     engine = PostgresEngine(dsn, pool_size=settings.connections)
     wakeups = Wakeups(engine, settings.long_polls)

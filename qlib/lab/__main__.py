@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+from qlib.lab.ends import when_ended
 from qlib.lab.guarded import ROOT, Guarded, StackError, environment, free_port
 from qlib.lab.stack import Stack
 
@@ -18,8 +19,8 @@ _FIRST = "00_first_message.ipynb"
 
 def main() -> int:
     """Run both until Ctrl-C, SIGTERM or the terminal's end; return the exit code."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda *_: sys.exit(0))
+    signal.signal(signal.SIGINT, lambda *_: sys.exit(0))
+    when_ended(lambda: sys.exit(0))
     try:
         print("starting the queue and JupyterLab …", flush=True)
         with Stack(_DATA, free_port(8008)) as stack:

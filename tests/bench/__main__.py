@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
 import traceback
 from importlib import import_module
 from pathlib import Path
 
+from qlib.lab.ends import give_up, when_ended
 from tests.bench import pictures, readme, report
 from tests.bench.machine import describe
 from tests.bench.stand import Stand
@@ -95,5 +95,5 @@ def _positive(text: str) -> int:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # to leave as on Ctrl-C
+    when_ended(give_up)
     sys.exit(main())

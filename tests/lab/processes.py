@@ -30,3 +30,25 @@ def environment(pid: int) -> dict[str, str]:
     """Return the environment that a process was started with."""
     told = Path(f"/proc/{pid}/environ").read_text().split("\0")[:-1]
     return dict(variable.partition("=")[::2] for variable in told)
+
+
+def ignores(pid: int, number: int) -> bool:
+    """Whether a process ignores a signal."""
+    return _has(pid, "SigIgn", number)
+
+
+def awaits(pid: int, number: int) -> bool:
+    """Whether a signal is on its way to a process."""
+    return _has(pid, "ShdPnd", number)
+
+
+def children(pid: int) -> dict[int, str]:
+    """Return the processes that a process' main thread has started, with their programs' names."""
+    found = map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
+    return {child: Path(f"/proc/{child}/comm").read_text().strip() for child in found}
+
+
+def _has(pid: int, mask: str, number: int) -> bool:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    (signals,) = (line.split()[1] for line in lines if line.startswith(f"{mask}:"))
+    return bool(int(signals, 16) >> (number - 1) & 1)

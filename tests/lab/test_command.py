@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import pytest
 import requests
 
-from tests.lab.processes import about, environment
+from tests.lab.processes import about, environment, ignores
 from tests.waiting import until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -22,7 +22,13 @@ LONG = 60.0
 @pytest.fixture
 def lab(directory: Path) -> Iterator[subprocess.Popen[str]]:
     """Run the command in a directory and a process group of its own."""
-    process = subprocess.Popen(
+    with start(directory) as process:
+        yield process
+        process.kill()
+
+
+def start(directory: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
         COMMAND,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -32,9 +38,6 @@ def lab(directory: Path) -> Iterator[subprocess.Popen[str]]:
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         start_new_session=True,
     )
-    with process:
-        yield process
-        process.kill()
 
 
 def told(process: subprocess.Popen[str]) -> tuple[str, str]:
@@ -73,15 +76,34 @@ def test_it_serves_both_and_ends_with_ctrl_c(lab: subprocess.Popen[str], directo
     assert not about(port, str(directory))
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
 def test_it_ends_with_everything_however_it_ends(
     lab: subprocess.Popen[str], directory: Path, number: signal.Signals
 ) -> None:
     port = f"--ServerApp.port={urlsplit(told(lab)[1]).port}"
     assert len(about(port)) == 2  # JupyterLab and its guard
     lab.send_signal(number)
-    assert lab.wait(LONG) == (0 if number == signal.SIGTERM else -signal.SIGKILL)
+    assert lab.wait(LONG) == (-number if number == signal.SIGKILL else 0)
     until(lambda: not about(port, str(directory)), LONG)
+
+
+def test_under_nohup_the_terminals_end_is_no_end(directory: Path) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        process = start(directory)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    with process:
+        try:
+            queue, _ = told(process)
+            assert ignores(process.pid, signal.SIGHUP)
+            os.killpg(process.pid, signal.SIGHUP)
+            assert get(f"{queue}/health").ok
+            process.terminate()
+            assert process.wait(LONG) == 0
+        finally:
+            process.kill()
+    until(lambda: not about(str(directory)), LONG)
 
 
 def test_it_says_why_it_cannot_start(directory: Path) -> None:

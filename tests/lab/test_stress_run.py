@@ -57,6 +57,35 @@ def test_ctrl_c_ends_a_run_early_with_its_verdict(own: ServerProcess) -> None:
         assert published > 100
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_run_that_is_ended_leaves_nothing(
+    own: ServerProcess, directory: Path, number: signal.Signals
+) -> None:
+    flags = ("--seconds", "3600", *FEW)
+    with stress(own.url, *flags, tmpdir=str(directory)) as run, QPublisher(own.url) as queue:
+        until(lambda: any(topic.head > 100 for topic in queue.topics()), PATIENCE)
+        workers = processes.children(run.pid)
+        assert len(workers) >= 2 and any(directory.glob("queue-stress-*"))
+        for _ in range(2):  # a shell tells its jobs what the terminal has told them already
+            run.send_signal(number)
+        output, _ = run.communicate(timeout=PATIENCE)
+        assert (run.returncode, output.splitlines()[-1]) == (2, "no verdict: given up"), output
+        assert queue.topics() == [] and not any(directory.glob("queue-stress-*"))
+        until(lambda: not any(Path(f"/proc/{worker}").exists() for worker in workers))
+
+
+def test_under_nohup_a_run_goes_on(own: ServerProcess) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with stress(own.url, "--seconds", "1", *FEW) as run, QPublisher(own.url) as queue:
+            until(queue.topics, PATIENCE)
+            assert processes.ignores(run.pid, signal.SIGHUP)
+            os.killpg(run.pid, signal.SIGHUP)
+            verdict_of(run)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 def test_a_broken_promise_is_exit_code_1(own: ServerProcess) -> None:
     with stress(own.url, "--seconds", "2", *FEW) as run, QPublisher(own.url) as queue:
         (topic,) = until(queue.topics, PATIENCE)

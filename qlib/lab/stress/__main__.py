@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from qlib.errors import QueueError
 from qlib.lab.checker import check
+from qlib.lab.ends import give_up, when_ended
 from qlib.lab.guarded import StackError
 from qlib.lab.stack import Stack
 from qlib.lab.stress.report import conclusion, table
@@ -24,14 +25,15 @@ from qlib.lab.stress.workers import Plan
 
 _EPILOG = """
 The queue is that of $QUEUE_URL and $QUEUE_TOKEN, else a private one, which is gone afterwards.
-Ctrl-C ends the publishing early; the second one gives up. The exit code is 0 when no promise was
-broken, 1 when one was, and 2 when there is no verdict.
+Ctrl-C ends the publishing early; the second one gives up, as SIGTERM and the terminal's end do. The
+exit code is 0 when no promise was broken, 1 when one was, and 2 when there is no verdict.
 """
 
 
 def main() -> int:
     """Run, and return the exit code."""
     options = _options()
+    when_ended(give_up)
     tqdm.monitor_interval = 0  # no thread of its own
     try:
         with ExitStack() as opened:

@@ -1,0 +1,137 @@
+"""How a server begins and ends, as whoever started it sees it: its line, signals, a closed terminal."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.lab.processes import about, awaits, children, ignores
+from tests.server.answers import ok
+from tests.server_process import ROOT, ServerProcess, end, free_port, serving
+from tests.waiting import until
+
+# runs a command at the head of a terminal of its own, waits for a line, closes the terminal, and tells how it ended
+TERMINAL = """
+import os, pty, sys
+line, *command = sys.argv[1:]
+pid, terminal = pty.fork()
+if pid == 0:
+    os.execv(command[0], command)
+told = b""
+while line.encode() not in told:
+    told += os.read(terminal, 1000)
+os.close(terminal)
+print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+"""
+
+
+@pytest.fixture
+def embedded(directory: Path) -> Iterator[ServerProcess]:
+    """A server with an embedded PostgreSQL, not yet started."""
+    server = ServerProcess(directory / "log", "--data", str(directory / "data"))
+    yield server
+    end(server)
+    until(lambda: not about(str(directory)))
+
+
+@contextmanager
+def hangups_ignored() -> Iterator[None]:
+    """What is started meanwhile is started as by nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_when_it_says_that_it_listens_it_answers(dsn: str, tmp_path: Path) -> None:
+    server = ServerProcess(tmp_path / "log", database_url=dsn)
+    for times in range(1, 4):
+        server.start()
+        try:
+            until(lambda: server.log.count(f"queue server on {server.url}\n") == times, 30)  # noqa: B023
+            ok(server.call("GET", "/health"))
+            assert server.stop() == 0
+        finally:
+            end(server)
+
+
+def test_until_then_it_says_nothing(dsn: str, tmp_path: Path) -> None:
+    server = ServerProcess(tmp_path / "log", database_url=dsn)
+    server.start()
+    try:
+        worker = server.worker()
+        os.kill(worker, signal.SIGSTOP)  # long before it listens
+        assert "queue server on" not in server.log
+        os.kill(worker, signal.SIGCONT)
+        until(lambda: "queue server on" in server.log, 30)
+    finally:
+        end(server)
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM, signal.SIGINT])
+def test_one_signal_ends_it_and_a_second_does_not_cut_the_end_short(
+    embedded: ServerProcess, directory: Path, number: signal.Signals
+) -> None:
+    embedded.start()
+    embedded.ready()
+    postmaster = int((directory / "data/postgres/postmaster.pid").read_text().split()[0])
+    os.kill(postmaster, signal.SIGSTOP)  # its end takes as long as we like
+    try:
+        embedded.signal(number)
+        until(lambda: "pg_ctl" in children(embedded.pid).values(), 40)
+        for _ in range(2):  # a shell tells its jobs what the terminal has told them already
+            embedded.signal(number)
+        until(lambda: not awaits(embedded.pid, number))
+    finally:
+        os.kill(postmaster, signal.SIGCONT)
+    assert embedded.wait() == 0, embedded.log
+    assert "Traceback" not in embedded.log
+    assert not about(str(directory))
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM])
+def test_an_end_during_the_start_leaves_nothing(
+    embedded: ServerProcess, directory: Path, number: signal.Signals
+) -> None:
+    embedded.start()
+    until(lambda: (directory / "data/postgres/postmaster.pid").exists(), 30)
+    embedded.signal(number)
+    assert embedded.wait() == 0, embedded.log
+    assert not about(str(directory))
+
+
+def test_closing_the_terminal_ends_it_with_its_postgres(directory: Path) -> None:
+    port = str(free_port())
+    command = [sys.executable, "-m", "server", "--port", port, "--data", str(directory / "data")]
+    line = f"queue server on http://127.0.0.1:{port}"
+    done = subprocess.run(
+        [sys.executable, "-c", TERMINAL, line, *command],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        cwd=ROOT,
+    )
+    assert (done.returncode, done.stdout) == (0, "0\n"), done.stderr
+    assert not about(str(directory))
+
+
+def test_under_nohup_it_runs_on(dsn: str, tmp_path: Path) -> None:
+    with hangups_ignored(), serving(ServerProcess(tmp_path / "log", database_url=dsn)) as server:
+        worker = server.worker()
+        for pid in (server.pid, worker):
+            assert ignores(pid, signal.SIGHUP)
+            os.kill(pid, signal.SIGHUP)
+        ok(server.call("GET", "/health"))
+        assert server.worker() == worker
+
+
+def test_a_hangup_is_for_the_parent_alone(dsn: str, tmp_path: Path) -> None:
+    with serving(ServerProcess(tmp_path / "log", database_url=dsn)) as server:
+        assert not ignores(server.pid, signal.SIGHUP)  # the control of the test above
+        assert ignores(server.worker(), signal.SIGHUP)
