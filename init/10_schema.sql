@@ -26,6 +26,15 @@ create table if not exists queue.topic (
     floor       bigint not null default 1
 );
 
+-- after the last number it begins again: queue.next_topic_id passes over those that are taken
+do $$
+begin
+    if not (select s.seqcycle from pg_catalog.pg_sequence s where s.seqrelid = 'queue.topic_topic_id_seq'::regclass) then
+        alter sequence queue.topic_topic_id_seq cycle;
+    end if;
+end
+$$;
+
 create table if not exists queue.message (
     topic_id     integer not null,
     "offset"     bigint not null,
@@ -75,7 +84,7 @@ create table if not exists queue.installation (
 comment on schema queue is 'A multi-subscriber queue: every topic is a log, every subscriber has a position in it.';
 
 comment on table queue.topic is 'One row a topic; written when a topic is made or changed, never by a publish.';
-comment on column queue.topic.topic_id is 'The topic''s number inside the database; never reused.';
+comment on column queue.topic.topic_id is 'The topic''s number inside the database; not used again while anything is left of the topic.';
 comment on column queue.topic.name is 'The topic''s name: 1 to 200 of A-Z a-z 0-9 . _ -';
 comment on column queue.topic.description is 'What the topic is for, in its maker''s words.';
 comment on column queue.topic.created_at is 'When the topic was made.';

@@ -52,7 +52,7 @@ declare
 begin
     select t.topic_id into v_topic_id from queue.topic t where t.name = p_topic;
     perform pg_advisory_xact_lock(42, v_topic_id);
-    if not exists (select from queue.topic t where t.topic_id = v_topic_id) then
+    if not exists (select from queue.topic t where t.topic_id = v_topic_id and t.name = p_topic) then
         perform queue.missing(p_topic);
     end if;
     return v_topic_id;
@@ -95,6 +95,37 @@ as $$
     limit p_limit
 $$;
 
+-- queue.next_topic_id: a number for a new topic.
+-- Returns one of which nothing is left: no topic, and nothing that waits for queue.tidy. The sequence may be behind, since
+-- logical replication carries none: then it is set past all that is there. Two at once may set it back for each other;
+-- then the primary key of queue.topic lets one of them have the number. Locks nothing.
+create or replace function queue.next_topic_id()
+returns integer
+language plpgsql
+set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
+as $$
+declare
+    v_topic_id integer;
+    v_last     integer;
+begin
+    loop
+        v_topic_id := nextval('queue.topic_topic_id_seq');
+        if not exists (select from queue.topic t where t.topic_id = v_topic_id)
+           and not exists (select from queue.subscriber s where s.topic_id = v_topic_id)
+           and not exists (select from queue.publication p where p.topic_id = v_topic_id)
+           and not exists (select from queue.message m where m.topic_id = v_topic_id) then
+            return v_topic_id;
+        end if;
+        v_last := greatest((select max(t.topic_id) from queue.topic t), (select max(s.topic_id) from queue.subscriber s),
+                           (select max(p.topic_id) from queue.publication p), (select max(m.topic_id) from queue.message m));
+        if v_last > v_topic_id and v_last < 2147483647 then -- behind the very last one, one by one
+            perform setval('queue.topic_topic_id_seq', v_last);
+        end if;
+    end loop;
+end
+$$;
+
 -- queue.create_topic: makes a topic.
 --   p_topic        its name
 --   p_description  what it is for; may be null
@@ -107,10 +138,16 @@ set standard_conforming_strings = on
 as $$
 begin
     perform queue.check_name('topic', p_topic);
-    insert into queue.topic (name, description) values (p_topic, p_description) on conflict do nothing;
-    if not found then
-        raise exception using errcode = 'QL003', message = format('topic %L exists already', p_topic);
-    end if;
+    loop
+        -- before the insert, so that a refusal takes no number
+        if exists (select from queue.topic t where t.name = p_topic) then
+            raise exception using errcode = 'QL003', message = format('topic %L exists already', p_topic);
+        end if;
+        insert into queue.topic (topic_id, name, description) overriding system value
+        values (queue.next_topic_id(), p_topic, p_description)
+        on conflict do nothing;
+        exit when found; -- else somebody took the name, or the number, at the same moment
+    end loop;
     return queue.get_topic(p_topic);
 end
 $$;
@@ -144,5 +181,6 @@ comment on function queue.check_name is 'Refuses a name that a topic or subscrib
 comment on function queue.lock_topic is 'Takes the topic''s lock until the transaction ends; returns its number.';
 comment on function queue.get_topic is 'One topic.';
 comment on function queue.list_topics is 'Topics in the order of their names, a page at a time.';
+comment on function queue.next_topic_id is 'A number for a new topic.';
 comment on function queue.create_topic is 'Makes a topic.';
 comment on function queue.delete_topic is 'Removes a topic with its messages and subscribers.';

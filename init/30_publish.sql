@@ -157,7 +157,7 @@ begin
     from queue.topic t
     left join lateral (select l."offset", l.published_at from queue.message l
                        where l.topic_id = t.topic_id order by l."offset" desc limit 1) m on true
-    where t.topic_id = v_topic_id;
+    where t.topic_id = v_topic_id and t.name = p_topic;
     if not found then
         perform queue.missing(p_topic);
     end if;

@@ -118,6 +118,30 @@ begin
 end
 $$;
 
+-- queue.next_subscriber_id: a number for a new subscriber.
+-- Returns one that no subscriber has and of which no position is left, as queue.next_topic_id does. Locks nothing.
+create or replace function queue.next_subscriber_id()
+returns bigint
+language plpgsql
+set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
+as $$
+declare
+    v_subscriber_id bigint;
+begin
+    loop
+        v_subscriber_id := nextval('queue.subscriber_subscriber_id_seq');
+        if not exists (select from queue.subscriber s where s.subscriber_id = v_subscriber_id)
+           and not exists (select from queue.position p where p.subscriber_id = v_subscriber_id) then
+            return v_subscriber_id;
+        end if;
+        perform setval('queue.subscriber_subscriber_id_seq',
+                       greatest((select max(s.subscriber_id) from queue.subscriber s),
+                                (select max(p.subscriber_id) from queue.position p)));
+    end loop;
+end
+$$;
+
 -- queue.subscribe: makes a subscriber, or finds the one that has the name.
 --   p_topic       the topic's name
 --   p_subscriber  the subscriber's name; null: one is made up
@@ -148,13 +172,18 @@ begin
             raise exception using errcode = 'QL009', message = 'start is latest, earliest, a position or a timestamp';
         end if;
     end if;
-    insert into queue.subscriber (topic_id, name) values (v_topic_id, v_name)
-    on conflict do nothing
-    returning subscriber_id into v_subscriber_id;
-    created := found;
+    created := not exists (select from queue.subscriber s where s.topic_id = v_topic_id and s.name = v_name);
     if created then
+        v_offset := queue.place(p_topic, v_offset, p_timestamp);
+        loop
+            insert into queue.subscriber (subscriber_id, topic_id, name) overriding system value
+            values (queue.next_subscriber_id(), v_topic_id, v_name)
+            on conflict do nothing
+            returning subscriber_id into v_subscriber_id;
+            exit when found; -- else somebody took the number at the same moment
+        end loop;
         insert into queue.position (subscriber_id, move, "offset", epoch, cause)
-        values (v_subscriber_id, 1, queue.place(p_topic, v_offset, p_timestamp), 0, 'start');
+        values (v_subscriber_id, 1, v_offset, 0, 'start');
     end if;
     subscriber := queue.get_subscriber(p_topic, v_name);
 end
@@ -187,5 +216,6 @@ comment on function queue.out_of_range is 'Raises that an offset lies outside of
 comment on function queue.place is 'The position that a start, seek or reset asks for.';
 comment on function queue.get_subscriber is 'One subscriber.';
 comment on function queue.list_subscribers is 'A topic''s subscribers in the order of their names, a page at a time.';
+comment on function queue.next_subscriber_id is 'A number for a new subscriber.';
 comment on function queue.subscribe is 'Makes a subscriber, or finds the one that has the name.';
 comment on function queue.unsubscribe is 'Removes a subscriber with its position and history.';
