@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import fcntl
 import logging
+import os
 import subprocess
 import threading
 import time
@@ -28,7 +29,7 @@ from psycopg2.extensions import make_dsn
 
 from server.embedded_cluster import PORT, Cluster, EmbeddedPostgresError, packaged_programs
 
-__all__ = ["EmbeddedPostgres", "EmbeddedPostgresError"]
+__all__ = ["EmbeddedPostgres", "EmbeddedPostgresError", "forget_variables"]
 
 log = logging.getLogger(__name__)
 
@@ -72,8 +73,10 @@ class EmbeddedPostgres:
         A PostgreSQL that runs already, also one left behind by a killed server, is used as it
         is. Waits up to 60 s for another start or stop, then up to 60 s (and the few seconds of a
         last try) for PostgreSQL. Raises EmbeddedPostgresError when the directory cannot be used
-        or PostgreSQL does not come up, with the end of its log; then nothing is left running.
+        or PostgreSQL does not come up, with the end of its log; then nothing is left running. For
+        good, this process forgets all PG* of its environment: see ``forget_variables``.
         """
+        forget_variables()
         self._stopping.clear()
         try:
             self._claim()
@@ -155,7 +158,6 @@ class EmbeddedPostgres:
                 raise self._cluster.error(f"PostgreSQL does not take connections ({reason})")
 
     def _ensure_database(self) -> None:
-        # Given options also keep the caller's PGOPTIONS out.
         options = f"-c statement_timeout={LIMIT:.0f}s"
         session = psycopg2.connect(self._dsn("postgres"), connect_timeout=5, options=options)
         with closing(session), session.cursor() as cursor:
@@ -192,6 +194,16 @@ class EmbeddedPostgres:
             self._user = None
             if locked(user, fcntl.LOCK_EX) and self._cluster.alive:
                 self._cluster.stop()
+
+
+def forget_variables() -> None:
+    """Take all PG* out of this process' environment, for good.
+
+    libpq would take from them what a connection string does not say, and PGHOSTADDR and PGSERVICE
+    even against it: a database would be made and served in somebody else's cluster.
+    """
+    for name in [name for name in os.environ if name.startswith("PG")]:
+        del os.environ[name]
 
 
 def locked(file: IO[bytes], how: int) -> bool:

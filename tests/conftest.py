@@ -11,7 +11,7 @@ import psycopg2
 import pytest
 from psycopg2.extensions import connection, make_dsn
 
-from server.embedded import EmbeddedPostgres
+from server.embedded import EmbeddedPostgres, forget_variables
 from server.install import install
 from tests.server_process import ServerProcess, end, serving
 
@@ -20,6 +20,8 @@ TEMPLATE = "template_queue"
 BOUNDED = "-c lock_timeout=10s -c statement_timeout=30s -c client_min_messages=warning"
 
 numbers = itertools.count(1)
+
+forget_variables()  # before anything is started that would inherit them
 
 
 @pytest.fixture(scope="session")

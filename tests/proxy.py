@@ -10,16 +10,19 @@ from urllib.parse import urlsplit
 
 
 class CuttingProxy(ThreadingTCPServer):
-    """Forwards connections to `target`, a URL or a Unix socket; cuts the first `cuts` when their answer comes."""
+    """Forwards connections to `target`, a URL or a Unix socket; cuts the first `cuts` when their answer comes.
+
+    `cut` and `reached` count the connections that were cut, and all of them.
+    """
 
     daemon_threads = False
     block_on_close = True
 
-    def __init__(self, target: str, cuts: int) -> None:
-        super().__init__(("127.0.0.1", 0), _Forward)
+    def __init__(self, target: str, cuts: int, address: tuple[str, int]) -> None:
+        super().__init__(address, _Forward)
         self.target = target
         self.left = cuts
-        self.cut = 0
+        self.cut = self.reached = 0
         self.url = f"http://127.0.0.1:{self.server_address[1]}"
 
 
@@ -28,6 +31,7 @@ class _Forward(BaseRequestHandler):
     request: socket.socket
 
     def handle(self) -> None:
+        self.server.reached += 1
         with _connected(self.server.target) as upstream:
             while True:
                 readable, _, _ = select.select([self.request, upstream], [], [], 20)
@@ -55,9 +59,11 @@ def _connected(target: str) -> socket.socket:
 
 
 @contextmanager
-def cutting(target: str, cuts: int) -> Iterator[CuttingProxy]:
-    """Run a proxy on a port of its own."""
-    with CuttingProxy(target, cuts) as proxy:
+def cutting(
+    target: str, cuts: int, address: tuple[str, int] = ("127.0.0.1", 0)
+) -> Iterator[CuttingProxy]:
+    """Run a proxy, on a port of its own unless an address is given."""
+    with CuttingProxy(target, cuts, address) as proxy:
         thread = Thread(target=proxy.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         try:

@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 
 import pandas as pd
-import psycopg2
 from psycopg2.extensions import INTEGER, LONGINTEGER, cursor
 from psycopg2.extras import Json
 
+from qlib.lab.connecting import connect
 from qlib.marks import MARK, disposable
 
 # A cell that waits for a lock, or for ever, ends with an error and not with a dead notebook.
@@ -100,7 +100,10 @@ def source(function: str | Callable[..., object]) -> Source:
 
 
 def database() -> str:
-    """Return the libpq connection string of the database; LookupError when $QUEUE_DSN is not set."""
+    """Return the libpq connection string of the database; LookupError when $QUEUE_DSN is not set.
+
+    PG* in the environment add nothing to it.
+    """
     dsn = os.environ.get("QUEUE_DSN")
     if not dsn:
         raise LookupError("$QUEUE_DSN is not set: which database? lab.up() starts one")
@@ -109,7 +112,7 @@ def database() -> str:
 
 @contextmanager
 def _transaction() -> Iterator[cursor]:
-    opened = closing(psycopg2.connect(database(), connect_timeout=5, options=_BOUNDED))
+    opened = closing(connect(database(), options=_BOUNDED))
     with opened as session, session, session.cursor() as rows:
         yield rows
 

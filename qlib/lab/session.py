@@ -27,6 +27,7 @@ from psycopg2.extensions import (
 )
 from psycopg2.extras import Json
 
+from qlib.lab.connecting import connect
 from qlib.lab.query import database
 from qlib.lab.steps import Event, Rows, SessionError, Waiting, in_short, label, steps
 
@@ -213,12 +214,7 @@ def session(name: str, isolation: str = "read committed") -> Session:
 
 
 def _connect(name: str) -> connection:
-    opened = psycopg2.connect(
-        database(),
-        connect_timeout=5,
-        application_name=name,
-        options=_BOUNDED,
-    )
+    opened = connect(database(), application_name=name, options=_BOUNDED)
     opened.autocommit = True
     return opened
 

@@ -14,9 +14,9 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-import psycopg2
 from psycopg2.extensions import connection, make_dsn, parse_dsn
 
+from qlib.lab.connecting import connect
 from qlib.lab.query import database, sql
 
 _INIT = Path(__file__).resolve().parents[2] / "init"
@@ -62,7 +62,7 @@ def strategy(name: str) -> Iterator[None]:
 def scratch() -> Iterator[None]:
     """Inside the `with`, $QUEUE_DSN names a new database with an empty queue; see `strategy`."""
     outer = database()
-    with closing(psycopg2.connect(outer, connect_timeout=5)) as keeper:
+    with closing(connect(outer)) as keeper:
         keeper.autocommit = True
         _drop_abandoned(keeper)
         name = f"{_PREFIX}{keeper.info.backend_pid}"
