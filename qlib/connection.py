@@ -56,6 +56,10 @@ class _BoundedResponse(HTTPResponse):
 class _Connection(HTTPConnection):
     response_class = _BoundedResponse
 
+    def __init__(self, host: str, *args: Any, **kwargs: Any) -> None:
+        # `requests` leaves the % before the zone of an IPv6 address as URLs have it
+        super().__init__(host.replace("%25", "%"), *args, **kwargs)
+
     def _new_conn(self) -> socket.socket:
         sending, self.timeout = self.timeout, min(self.timeout or 0.0, _CONNECT_SECONDS)
         try:

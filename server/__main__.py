@@ -19,7 +19,7 @@ from granian.http import HTTP1Settings
 from granian.log import LogLevels
 from granian.server import MPServer
 
-from server.address import answers, claim
+from server.address import answers, claim, in_url
 from server.embedded import EmbeddedPostgres, EmbeddedPostgresError
 from server.install import install
 from server.memory import MALLOC
@@ -79,7 +79,8 @@ def main() -> int:
         try:
             stack.enter_context(claim(settings.host, settings.port))
         except OSError as error:
-            log.error("cannot listen on %s:%s: %s", settings.host, settings.port, error.strerror)
+            address = f"{in_url(settings.host)}:{settings.port}"
+            log.error("cannot listen on %s: %s", address, error.strerror)
             return 1
         try:
             dsn = settings.database_url or _embedded(settings, stack)
@@ -108,7 +109,7 @@ def _tell(settings: Settings) -> None:
     """Say that the server listens, as soon as it does."""
     while not answers(settings.host, settings.port):
         time.sleep(0.02)
-    print(f"queue server on http://{settings.host}:{settings.port}", flush=True)
+    print(f"queue server on http://{in_url(settings.host)}:{settings.port}", flush=True)
 
 
 def _ends() -> list[signal.Signals]:

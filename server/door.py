@@ -11,6 +11,7 @@ from urllib.parse import parse_qsl
 
 import msgspec
 
+from server.address import compared
 from server.body import Gate, decode, read, sentence
 from server.errors import Problem
 from server.metrics import count
@@ -140,7 +141,7 @@ def _query(environ: Environ, kind: type[msgspec.Struct] | None) -> msgspec.Struc
 def _check_host(environ: Environ, allowed: set[str]) -> None:
     # a page in a browser may resolve its own name to 127.0.0.1; it cannot change the Host header
     host = _PORT.sub("", environ.get("HTTP_HOST", ""))
-    if host.lower() not in allowed:
+    if host not in allowed and compared(host) not in allowed:
         raise Problem("host_not_allowed", "this server does not answer under that name")
 
 

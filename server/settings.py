@@ -3,11 +3,14 @@
 import argparse
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
-from ipaddress import ip_address
+from ipaddress import IPv6Address, ip_address
 from pathlib import Path
 
 import psycopg2.extensions
+
+from server.address import compared, in_url
 
 _EPILOG = """
 The token is never a flag, since everybody can see those: QUEUE_TOKEN, or QUEUE_TOKEN_FILE with the path of a file that
@@ -40,14 +43,13 @@ def parse(arguments: list[str] | None = None) -> Settings:
     found = parser.parse_args(arguments)
     token = _token(parser)
     _check(parser, found, token)
-    names = [name.strip().lower() for name in found.allow_host.split(",") if name.strip()]
     return Settings(
         found.host,
         found.port,
         found.database_url,
         found.data.absolute(),
         token,
-        (found.host, *names),
+        (in_url(found.host), *found.allow_host),
         found.threads,
         found.long_polls,
         found.connections,
@@ -71,7 +73,7 @@ def _add_flags(add: "_Adder") -> None:
         "--allow-host",
         "QUEUE_ALLOW_HOST",
         "",
-        str,
+        _names,
         "names that the server may be called by, separated by commas, beside localhost and --host",
     )
     add("--threads", "QUEUE_THREADS", 2500, int, "requests at once, long polls included")
@@ -80,7 +82,7 @@ def _add_flags(add: "_Adder") -> None:
 
 
 def _check(parser: argparse.ArgumentParser, found: argparse.Namespace, token: str | None) -> None:
-    if token is None and found.host not in ("127.0.0.1", "::1"):
+    if token is None and not ip_address(found.host).is_loopback:
         parser.error(f"--host {found.host} needs a token: set QUEUE_TOKEN or QUEUE_TOKEN_FILE")
     if found.long_polls < 0 or found.threads < found.long_polls + 100:
         parser.error("--long-polls is at least 0, and --threads at least 100 more than that")
@@ -90,9 +92,28 @@ def _check(parser: argparse.ArgumentParser, found: argparse.Namespace, token: st
 
 def _address(text: str) -> str:
     try:  # Granian takes no names
-        return str(ip_address("127.0.0.1" if text == "localhost" else text))
+        address = ip_address("127.0.0.1" if text == "localhost" else text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is not an IP address") from None
+    if isinstance(address, IPv6Address):
+        if address.is_link_local or address.scope_id:  # nor zones
+            said = "cannot be listened on alone: --host ::, and its name in --allow-host"
+            raise argparse.ArgumentTypeError(f"the link-local address {text} {said}")
+        address = address.ipv4_mapped or address
+    return str(address)
+
+
+def _names(text: str) -> tuple[str, ...]:
+    names = [name.strip() for name in text.split(",")]
+    return tuple(compared(_bracketed(name)) for name in names if name)
+
+
+def _bracketed(name: str) -> str:
+    with suppress(ValueError):
+        return in_url(str(ip_address(name)))
+    if ":" in name and not name.endswith("]"):
+        raise argparse.ArgumentTypeError(f"{name!r} is not a name or an address without a port")
+    return name
 
 
 def _connection_string(text: str) -> str:

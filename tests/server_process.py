@@ -21,7 +21,7 @@ STOPPED = 45.0  # a little more than the server grants what is in flight
 
 
 class ServerProcess:
-    """`python -m server` on 127.0.0.1, with what it writes in a file.
+    """`python -m server` on ``host``, with what it writes in a file.
 
     ``program`` is the module that is run. ``settings`` are environment variables in lower case:
     ``database_url``, ``queue_token``. The caller's own settings are kept out.
@@ -32,14 +32,15 @@ class ServerProcess:
         log: Path,
         *flags: str,
         port: int | None = None,
+        host: str = "127.0.0.1",
         program: str = "server",
         **settings: str,
     ) -> None:
         self.port = port or free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
+        self.url = f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
         self._log = log
         self._program = program
-        self._flags = ["--port", str(self.port), *flags]
+        self._flags = ["--host", host, "--port", str(self.port), *flags]
         self.settings = {name.upper(): value for name, value in settings.items()}
         self._process: subprocess.Popen[bytes] | None = None
 

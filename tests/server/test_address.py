@@ -1,13 +1,43 @@
-"""One server an address, although the sockets below would share it."""
+"""One server an address, although the sockets below would share it; and each is known by its address."""
 
+import os
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from granian.net import SocketSpec
 
-from server.address import claim
-from tests.server_process import ServerProcess, free_port
+from qlib import QPublisher
+from server.address import claim, compared
+from tests.server.answers import ok, refused
+from tests.server_process import ROOT, ServerProcess, free_port
+from tests.waiting import until
+
+# A network of the test's own, where nothing else is, and the addresses are loopback's.
+APART = """
+set -e
+ip link set lo up
+for address in fd00:1::5/128 fe80::1/64; do ip -6 address add $address dev lo nodad; done
+exec "$@"
+"""
+ASK = """
+import sys
+from pathlib import Path
+from qlib import QPublisher
+from tests.server_process import ServerProcess, serving
+from tests.waiting import until
+log, database, host, name, allowed = sys.argv[1:]
+settings = {"database_url": database, "queue_token": "t", "queue_allow_host": allowed}
+server = ServerProcess(Path(log), host=host, **settings)
+with serving(server):
+    line = f"queue server on http://[{host}]:{server.port}\\n"
+    until(lambda: line in server.log)
+    with QPublisher(f"http://{name}:{server.port}", token="t") as queue:
+        print(queue.topics())
+"""
 
 
 def test_a_second_server_is_told(
@@ -30,3 +60,65 @@ def test_an_address_is_claimed_before_anybody_listens() -> None:
 def test_the_sockets_alone_would_share() -> None:
     port = free_port()  # the control
     assert len([SocketSpec("127.0.0.1", port, 128).build() for _ in range(2)]) == 2
+
+
+@pytest.mark.parametrize(
+    ("host", "listens"),
+    [("::1", "[::1]"), ("0:0:0:0:0:0:0:1", "[::1]"), ("::ffff:127.0.0.1", "127.0.0.1")],
+)
+def test_an_ipv6_address_is_answered_under_its_own_name(
+    start_server: Callable[..., ServerProcess], host: str, listens: str
+) -> None:
+    server = start_server(host=host)
+    until(lambda: f"queue server on http://{listens}:{server.port}\n" in server.log)
+    with QPublisher(server.url) as queue:
+        assert queue.topics() == []
+    for name in (f"[{host}]", f"[{host}]:{server.port}", "[::1]", "[::FFFF:127.0.0.1]:1"):
+        ok(server.call("GET", "/health", headers={"Host": name}))
+    for name in ("[fd00:1::5]", "[::2]", "[::1", "::1", "[]", "[::ffff:10.0.0.1]", "[v1.a]"):
+        refused(server.call("GET", "/health", headers={"Host": name}), "host_not_allowed")
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("ip"), reason="needs root and ip")
+@pytest.mark.parametrize(
+    ("host", "name", "allowed", "answered"),
+    [
+        ("fd00:1::5", "[fd00:1::5]", "", True),
+        ("fd00:1::5", "[FD00:1:0:0::5]", "", True),
+        ("::", "[fd00:1::5]", "fd00:1::5", True),
+        ("::", "[fe80::1%25lo]", "fe80::1", True),
+        ("::", "[fd00:1::5]", "fd00:1::6", False),
+    ],
+)
+def test_so_is_one_that_is_not_loopback(
+    dsn: str, tmp_path: Path, host: str, name: str, allowed: str, answered: bool
+) -> None:
+    ask = [sys.executable, "-c", ASK, str(tmp_path / "log"), dsn, host, name, allowed]
+    done = subprocess.run(
+        ["unshare", "--net", "sh", "-c", APART, "sh", *ask],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        cwd=ROOT,
+    )
+    assert (done.returncode == 0 and done.stdout == "[]\n") == answered, done
+    assert ("does not answer under that name" in done.stderr) != answered
+
+
+@pytest.mark.parametrize(
+    ("host", "same"),
+    [
+        ("Queue.TEST", "queue.test"),
+        ("[FD00:1:0::5]", "[fd00:1::5]"),
+        ("[fd00:1:0:0:0:0:0:5]", "[fd00:1::5]"),
+        ("[fe80::1%25eth0]", "[fe80::1]"),
+        ("[::ffff:7f00:1]", "127.0.0.1"),
+        ("fd00:1::5", "fd00:1::5"),
+        ("[queue.test]", "[queue.test]"),
+        ("[127.0.0.1]", "[127.0.0.1]"),
+        ("127.1", "127.1"),
+        ("", ""),
+    ],
+)
+def test_addresses_are_compared_in_one_form(host: str, same: str) -> None:
+    assert compared(host) == same

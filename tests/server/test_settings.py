@@ -96,6 +96,15 @@ def test_an_empty_variable_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
         (["--long-polls", "-1"], "--long-polls"),
         (["--database-url", "s3cret"], "--database-url"),
         (["--host", "0.0.0.0"], "needs a token"),
+        (["--host", "::"], "needs a token"),
+        (["--host", "fd00:1::5"], "needs a token"),
+        (["--host", "::ffff:10.0.0.1"], "needs a token"),
+        (["--host", "::ffff:0.0.0.0"], "needs a token"),
+        (["--host", "queue.test"], "is not an IP address"),
+        (["--host", "fe80::1"], "--host ::, and its name in --allow-host"),
+        (["--host", "fe80::1%lo"], "--host ::, and its name in --allow-host"),
+        (["--allow-host", "a.test,b.test:80"], "'b.test:80' is not a name"),
+        (["--allow-host", "[fd00::5]:80"], "without a port"),
         (["--token", "s3cret"], "unrecognized"),
         (["--colour"], "unrecognized"),
     ],
@@ -142,6 +151,34 @@ def test_a_token_comes_from_one_place(
     with pytest.raises(SystemExit):
         parse([])
     assert "which one?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("given", "host", "name"),
+    [
+        ("127.0.0.2", "127.0.0.2", "127.0.0.2"),
+        ("::1", "::1", "[::1]"),
+        ("0:0:0:0:0:0:0:1", "::1", "[::1]"),
+        ("::ffff:127.0.0.1", "127.0.0.1", "127.0.0.1"),
+        ("::FFFF:7f00:1", "127.0.0.1", "127.0.0.1"),
+    ],
+)
+def test_a_loopback_address_needs_no_token(given: str, host: str, name: str) -> None:
+    settings = parse(["--host", given])
+    assert (settings.host, settings.hosts) == (host, (name,))
+
+
+def test_names_are_kept_in_the_form_in_which_they_are_compared() -> None:
+    given = "A.test, FD00:1:0::5,[fd00:2:0::5],::ffff:10.0.0.1,fe80::1%eth0,10.0.0.2"
+    _, *names = parse(["--allow-host", given]).hosts
+    assert names == [
+        "a.test",
+        "[fd00:1::5]",
+        "[fd00:2::5]",
+        "10.0.0.1",
+        "[fe80::1]",
+        "10.0.0.2",
+    ]
 
 
 def test_secrets_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
