@@ -19,12 +19,13 @@ from granian.http import HTTP1Settings
 from granian.log import LogLevels
 from granian.server import MPServer
 
+from server import logs
 from server.address import answers, claim, in_url
 from server.embedded import EmbeddedPostgres, EmbeddedPostgresError
 from server.install import install
 from server.memory import MALLOC
 from server.settings import Settings, parse
-from server.worker import LOG_FORMAT, load
+from server.worker import load
 
 log = logging.getLogger("server")
 
@@ -68,7 +69,7 @@ class Server(MPServer):
 def main() -> int:
     """Run the server until SIGTERM, Ctrl-C or the terminal's end; return the exit code."""
     settings = parse()
-    logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
+    logs.configure(settings.log_level)
     multiprocessing.set_start_method(
         "spawn"
     )  # this process has threads; a fork would copy their locks

@@ -6,7 +6,7 @@ from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 import server.routes  # noqa: F401  (registers the operations)
-from server.door import Door, Reply, failure
+from server.door import Door, Reply
 from server.errors import Problem
 from server.operations import OPERATIONS, Operation
 
@@ -34,7 +34,7 @@ def create_app(door: Door) -> Flask:
 
     @app.errorhandler(Exception)
     def failed(error: Exception) -> Response:
-        return _response(failure(error))
+        return _response(door.refuse(request.environ, error))
 
     return app
 

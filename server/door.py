@@ -1,7 +1,6 @@
 """The door: every request is checked here, handed to its operation, and answered, whoever routed it."""
 
 import hmac
-import logging
 import re
 import secrets
 import time
@@ -11,17 +10,17 @@ from urllib.parse import parse_qsl
 
 import msgspec
 
+from server import logs
 from server.address import compared
 from server.body import Gate, decode, read, sentence
 from server.errors import Problem
 from server.metrics import count
 from server.operations import Context, Operation
 
-log = logging.getLogger(__name__)
-
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,200}")
 _PORT = re.compile(r":[0-9]+$")
 _LOCAL = ("localhost", "127.0.0.1", "[::1]")
+_FAILED = "the server failed to carry this out; its log says more"
 _ALWAYS = [("X-Content-Type-Options", "nosniff"), ("Cache-Control", "no-store")]
 
 Environ = dict[str, Any]
@@ -58,26 +57,31 @@ class Door:
 
     def answer(self, one: Operation, environ: Environ, path: dict[str, str]) -> Reply:
         """Answer a request that was routed to an operation, with the parts of its path by name."""
-        return self._reply(one.name, environ, lambda: self._carry_out(one, environ, path))
+        return self._reply(one, environ, lambda: self._carry_out(one, environ, path))
 
-    def refuse(self, environ: Environ, problem: Problem) -> Reply:
-        """Answer a request that leads nowhere."""
+    def refuse(self, environ: Environ, error: Exception) -> Reply:
+        """Answer a request that leads nowhere, or failed on its way here."""
 
         def refusal() -> Reply:
-            raise problem
+            raise error
 
-        return self._reply("none", environ, refusal)
+        return self._reply(None, environ, refusal)
 
-    def _reply(self, name: str, environ: Environ, act: Callable[[], Reply]) -> Reply:
+    def _reply(self, one: Operation | None, environ: Environ, act: Callable[[], Reply]) -> Reply:
         began = time.perf_counter()
+        told: dict[str, Any] = {}
         try:
             _check_host(environ, self._hosts)
             reply = act()
-        except Problem as problem:
-            reply = _refusal(problem, secrets.token_hex(8))
         except Exception as error:
-            reply = failure(error)
-        count(name, reply.status, time.perf_counter() - began)
+            problem = error if isinstance(error, Problem) else Problem("internal", _FAILED)
+            told = {"request_id": secrets.token_hex(8), "code": problem.code}
+            if problem is not error:
+                told["error"] = error
+            reply = _refusal(problem, told["request_id"])
+        seconds = time.perf_counter() - began
+        count(one.name if one else "none", reply.status, seconds)
+        logs.told(environ, one.rule if one else "-", reply.status, seconds, **told)
         return reply
 
     def _carry_out(self, one: Operation, environ: Environ, path: dict[str, str]) -> Reply:
@@ -95,14 +99,6 @@ class Door:
             arguments.append(query)
         answer = one.handler(self._context, *arguments, **path)
         return _made(answer.status or one.statuses[0], answer.media_type, answer.text.encode())
-
-
-def failure(error: Exception) -> Reply:
-    """Answer a request that we failed to carry out; the log says why."""
-    request_id = secrets.token_hex(8)
-    log.error("request %s failed", request_id, exc_info=error)
-    detail = "the server failed to carry this out; its log says more"
-    return _refusal(Problem("internal", detail), request_id)
 
 
 def _refusal(problem: Problem, request_id: str) -> Reply:

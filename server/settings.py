@@ -11,6 +11,7 @@ from pathlib import Path
 import psycopg2.extensions
 
 from server.address import compared, in_url
+from server.logs import LEVELS
 
 _EPILOG = """
 The token is never a flag, since everybody can see those: QUEUE_TOKEN, or QUEUE_TOKEN_FILE with the path of a file that
@@ -32,6 +33,7 @@ class Settings:
     threads: int
     long_polls: int
     connections: int
+    log_level: str
 
 
 def parse(arguments: list[str] | None = None) -> Settings:
@@ -53,6 +55,7 @@ def parse(arguments: list[str] | None = None) -> Settings:
         found.threads,
         found.long_polls,
         found.connections,
+        found.log_level,
     )
 
 
@@ -79,6 +82,14 @@ def _add_flags(add: "_Adder") -> None:
     add("--threads", "QUEUE_THREADS", 2500, int, "requests at once, long polls included")
     add("--long-polls", "QUEUE_LONG_POLLS", 1000, int, polls)
     add("--connections", "QUEUE_CONNECTIONS", 16, int, connections)
+    add(
+        "--log-level",
+        "QUEUE_LOG_LEVEL",
+        "info",
+        _level,
+        "which requests have a line on stderr: error (those that failed), warning (also 503 and 507), info (also those "
+        "that were refused) or debug (all)",
+    )
 
 
 def _check(parser: argparse.ArgumentParser, found: argparse.Namespace, token: str | None) -> None:
@@ -122,6 +133,12 @@ def _connection_string(text: str) -> str:
     except psycopg2.ProgrammingError:  # its message quotes the text, which may hold a password
         raise argparse.ArgumentTypeError("neither a URL nor keywords of libpq") from None
     return text
+
+
+def _level(text: str) -> str:
+    if text.lower() not in LEVELS:
+        raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(LEVELS)}")
+    return text.lower()
 
 
 class _Adder:

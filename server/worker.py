@@ -1,12 +1,12 @@
 """The worker process: it answers the requests. Its parent starts it again when it dies, and it dies with its parent."""
 
-import logging
 import os
 import signal
 import threading
 from multiprocessing.connection import Connection
 from typing import Any
 
+from server import logs
 from server.app import create_app
 from server.door import Door
 from server.engines.postgres import PostgresEngine
@@ -17,12 +17,10 @@ from server.operations import Context
 from server.settings import Settings
 from server.wakeups import Wakeups
 
-LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
-
 
 def load(settings: Settings, dsn: str, lifeline: tuple[Connection, Connection]) -> Any:
     """Make the WSGI application of this process and start its threads."""
-    logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
+    logs.configure(settings.log_level)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     os.setpgrp()  # Ctrl-C is for the parent alone: of two different signals at once, Granian can hang
     engine = PostgresEngine(dsn, pool_size=settings.connections)

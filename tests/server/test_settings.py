@@ -15,6 +15,7 @@ VARIABLES = {
     "--threads": ("QUEUE_THREADS", "2500"),
     "--long-polls": ("QUEUE_LONG_POLLS", "1000"),
     "--connections": ("QUEUE_CONNECTIONS", "16"),
+    "--log-level": ("QUEUE_LOG_LEVEL", "info"),
 }
 
 
@@ -36,6 +37,7 @@ def test_the_defaults() -> None:
         threads=2500,
         long_polls=1000,
         connections=16,
+        log_level="info",
     )
 
 
@@ -54,7 +56,17 @@ def test_help_shows_every_flag_with_its_variable_and_default(
 
 
 def test_flags_come_before_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    values = ["localhost", "81", "dbname=x", "/tmp/d", "A.test, b.test,", "300", "200", "3"]
+    values = [
+        "localhost",
+        "81",
+        "dbname=x",
+        "/tmp/d",
+        "A.test, b.test,",
+        "300",
+        "200",
+        "3",
+        "Error",
+    ]
     for (variable, _), value in zip(VARIABLES.values(), values, strict=True):
         monkeypatch.setenv(variable, value)
     monkeypatch.setenv("QUEUE_TOKEN", "secret")
@@ -68,6 +80,7 @@ def test_flags_come_before_the_environment(monkeypatch: pytest.MonkeyPatch) -> N
         threads=300,
         long_polls=200,
         connections=3,
+        log_level="error",
     )
     assert parse([]) == expected
     for variable, _ in VARIABLES.values():
@@ -106,6 +119,7 @@ def test_an_empty_variable_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
         (["--allow-host", "a.test,b.test:80"], "'b.test:80' is not a name"),
         (["--allow-host", "[fd00::5]:80"], "without a port"),
         (["--token", "s3cret"], "unrecognized"),
+        (["--log-level", "loud"], "'loud' is none of debug, info, warning, error"),
         (["--colour"], "unrecognized"),
     ],
 )
