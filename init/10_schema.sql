@@ -109,7 +109,7 @@ comment on table queue.position is
 comment on column queue.position.subscriber_id is 'The subscriber.';
 comment on column queue.position.move is '1, 2, 3 … The primary key makes a move a compare-and-set: one writer wins.';
 comment on column queue.position."offset" is 'The last offset that the subscriber is done with.';
-comment on column queue.position.epoch is 'Raised by one at every reset and seek; an ack of an older epoch is refused.';
+comment on column queue.position.epoch is 'Random when the subscriber was made, raised by one at every reset and seek; an ack of another epoch is refused.';
 comment on column queue.position.moved_at is 'When it moved.';
 comment on column queue.position.cause is 'start, ack, seek or reset.';
 

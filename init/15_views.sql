@@ -64,7 +64,7 @@ comment on view queue.subscribers is 'Every subscriber with its position, lag an
 comment on column queue.subscribers.topic is 'The topic''s name.';
 comment on column queue.subscribers.subscriber is 'The subscriber''s name.';
 comment on column queue.subscribers."position" is 'The last offset that it is done with; it fetches from the next one on.';
-comment on column queue.subscribers.epoch is 'How often it was reset or sought.';
+comment on column queue.subscribers.epoch is 'What its acks have to carry; it begins at random, and is raised by every reset and seek.';
 comment on column queue.subscribers.head is 'The last offset of its topic.';
 comment on column queue.subscribers.lag is 'How many messages it has before it: head - position.';
 comment on column queue.subscribers.lag_seconds is 'For how long the next message has waited; 0 when there is none.';

@@ -47,6 +47,19 @@ begin
 end
 $$;
 
+-- queue.new_epoch: where the epoch of a new subscriber begins.
+-- Returns a random number below 2^52, so that no ack from an earlier life of the subscriber or its topic is taken for
+-- one of the new life's: not from before a restored backup either, where a sequence would give out the same again. Not
+-- random(), which setseed makes repeat itself. Locks nothing.
+create or replace function queue.new_epoch()
+returns bigint
+language sql volatile
+set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
+as $$
+    select ('x' || right(replace(gen_random_uuid()::text, '-', ''), 13))::bit(52)::bigint
+$$;
+
 -- queue.place: the position that a start, seek or reset asks for.
 --   p_topic      the topic's name
 --   p_offset     a position: the last offset already done, floor - 1 to head; or null
@@ -183,7 +196,7 @@ begin
             exit when found; -- else somebody took the number at the same moment
         end loop;
         insert into queue.position (subscriber_id, move, "offset", epoch, cause)
-        values (v_subscriber_id, 1, v_offset, 0, 'start');
+        values (v_subscriber_id, 1, v_offset, queue.new_epoch(), 'start');
     end if;
     subscriber := queue.get_subscriber(p_topic, v_name);
 end
@@ -213,6 +226,7 @@ $$;
 
 comment on function queue.offset_at is 'The first offset that was published at or after a time.';
 comment on function queue.out_of_range is 'Raises that an offset lies outside of what a topic holds.';
+comment on function queue.new_epoch is 'A random number at which the epoch of a new subscriber begins.';
 comment on function queue.place is 'The position that a start, seek or reset asks for.';
 comment on function queue.get_subscriber is 'One subscriber.';
 comment on function queue.list_subscribers is 'A topic''s subscribers in the order of their names, a page at a time.';

@@ -77,11 +77,29 @@ as $$
                   ',"payload":', p_message.payload, '}')
 $$;
 
+-- queue.stale_epoch: raises that an epoch is over.
+--   p_subscriber  the subscriber's name
+--   p_position, p_epoch  where it is now
+-- Raises QL005 stale_epoch, with position and epoch in DETAIL.
+create or replace function queue.stale_epoch(p_subscriber text, p_position bigint, p_epoch bigint)
+returns void
+language plpgsql immutable
+set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
+as $$
+begin
+    raise exception using errcode = 'QL005',
+        message = format('the epoch is over: subscriber %L was reset, sought or made anew; fetch again', p_subscriber),
+        detail = json_build_object('position', p_position, 'epoch', p_epoch);
+end
+$$;
+
 -- queue.read_on: from where a subscriber reads.
---   p_topic, p_subscriber, p_after  as for queue.fetch
+--   p_topic, p_subscriber, p_after, p_epoch  as for queue.fetch
 -- Returns its topic_id, position, epoch and head, and after: the offset after which to read. Raises as queue.fetch.
+drop function if exists queue.read_on(text, text, bigint);
 create or replace function queue.read_on(
-    p_topic text, p_subscriber text, p_after bigint,
+    p_topic text, p_subscriber text, p_after bigint, p_epoch bigint default null,
     out topic_id integer, out "position" bigint, out epoch bigint, out head bigint, out after bigint)
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
@@ -96,6 +114,9 @@ begin
     if not found then
         perform queue.missing(p_topic, coalesce(p_subscriber, ''));
     end if;
+    if p_epoch <> epoch then
+        perform queue.stale_epoch(p_subscriber, "position", epoch);
+    end if;
     if after not between v_floor - 1 and head then
         perform queue.out_of_range(p_topic, after, v_floor - 1, head);
     end if;
@@ -107,12 +128,15 @@ $$;
 --   p_limit      how many at the most
 --   p_after      read ahead: start after this offset instead of after the position; null: the position
 --   p_max_bytes  how many bytes at the most, but at least one message
+--   p_epoch      refuse when the subscriber is in another epoch by now; null: read in any. Who reads ahead says in which
+--                one the messages before p_after came, or would pass over what a reset has brought back
 -- Returns the messages, each with the epoch that its ack has to carry.
 -- Raises QL001 topic_not_found, QL002 subscriber_not_found, QL004 offset_out_of_range (read ahead from beyond head,
---   or the next message is no longer kept). Locks nothing.
+--   or the next message is no longer kept), QL005 stale_epoch. Locks nothing.
+drop function if exists queue.fetch(text, text, integer, bigint, bigint);
 create or replace function queue.fetch(
     p_topic text, p_subscriber text, p_limit integer default 100, p_after bigint default null,
-    p_max_bytes bigint default 8388608)
+    p_max_bytes bigint default 8388608, p_epoch bigint default null)
 returns table ("offset" bigint, published_at timestamptz, key text, headers json, payload json, epoch bigint)
 language plpgsql stable security definer
 set search_path = pg_catalog, pg_temp
@@ -120,7 +144,7 @@ set standard_conforming_strings = on
 set plan_cache_mode = force_generic_plan
 as $$
 declare
-    v_reader record := queue.read_on(p_topic, p_subscriber, p_after);
+    v_reader record := queue.read_on(p_topic, p_subscriber, p_after, p_epoch);
 begin
     return query
     select m."offset", m.published_at, m.key, m.headers, m.payload, v_reader.epoch
@@ -132,9 +156,10 @@ $$;
 --   as for queue.fetch
 -- Returns the subscriber's position and epoch, its topic's head, and the messages as JSON objects with commas between
 --   them, '' when there are none. Raises as queue.fetch. Locks nothing.
+drop function if exists queue.fetch_json(text, text, integer, bigint, bigint);
 create or replace function queue.fetch_json(
     p_topic text, p_subscriber text, p_limit integer default 100, p_after bigint default null,
-    p_max_bytes bigint default 8388608)
+    p_max_bytes bigint default 8388608, p_epoch bigint default null)
 returns table ("position" bigint, epoch bigint, head bigint, messages text)
 language plpgsql stable security definer
 set search_path = pg_catalog, pg_temp
@@ -142,7 +167,7 @@ set standard_conforming_strings = on
 set plan_cache_mode = force_generic_plan
 as $$
 declare
-    v_reader record := queue.read_on(p_topic, p_subscriber, p_after);
+    v_reader record := queue.read_on(p_topic, p_subscriber, p_after, p_epoch);
     -- what was published together has one time, and to write it out is a third of the work
     v_time   timestamptz := (select m.published_at from queue.message m
                              where m.topic_id = v_reader.topic_id and m."offset" = v_reader.after + 1);
@@ -161,8 +186,8 @@ $$;
 --   p_offset  the last offset done; one below the position changes nothing
 --   p_epoch   the epoch that the fetch returned
 -- Returns position, epoch, head and lag as they are now. Raises QL001 topic_not_found, QL002 subscriber_not_found,
---   QL004 offset_out_of_range (beyond head), QL005 stale_epoch (there was a reset or seek since the fetch; fetch
---   again); 40001 at REPEATABLE READ when someone moved the subscriber meanwhile.
+--   QL004 offset_out_of_range (beyond head), QL005 stale_epoch (the subscriber was reset, sought or made anew
+--   since the fetch; fetch again); 40001 at REPEATABLE READ when someone moved the subscriber meanwhile.
 -- Locks no row: the move's number is a compare-and-set, and who loses looks again.
 create or replace function queue.ack(
     p_topic text, p_subscriber text, p_offset bigint, p_epoch bigint,
@@ -181,10 +206,7 @@ begin
             perform queue.missing(p_topic, coalesce(p_subscriber, ''));
         end if;
         if p_epoch is distinct from v_reader.epoch then
-            raise exception using errcode = 'QL005',
-                message = format('epoch %s is over: subscriber %L was reset or sought and is in epoch %s; fetch again',
-                                 p_epoch, p_subscriber, v_reader.epoch),
-                detail = json_build_object('position', v_reader."position", 'epoch', v_reader.epoch);
+            perform queue.stale_epoch(p_subscriber, v_reader."position", v_reader.epoch);
         end if;
         if (p_offset between 0 and v_reader.head) is not true then
             perform queue.out_of_range(p_topic, p_offset, 0, v_reader.head);
@@ -275,6 +297,7 @@ comment on function queue.last_within is 'Where a run of messages ends that is c
 comment on function queue.slice is 'A contiguous run of messages, cut off by number and by size.';
 comment on function queue.rfc3339 is 'A time as text.';
 comment on function queue.as_json is 'A message as a JSON object.';
+comment on function queue.stale_epoch is 'Raises that an epoch is over.';
 comment on function queue.read_on is 'From where a subscriber reads.';
 comment on function queue.fetch is 'The messages after a subscriber''s position, in order, without a gap. Moves nothing.';
 comment on function queue.fetch_json is 'What queue.fetch returns, as the text that a server sends.';

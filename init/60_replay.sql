@@ -44,8 +44,9 @@ $$;
 --   p_topic, p_subscriber             the topic's name and the subscriber's
 --   p_offset, p_timestamp, p_dry_run  as for queue.reset
 -- Returns the subscriber's row of queue.subscribers as it is after the move, or would be. Raises QL001
---   topic_not_found, QL002 subscriber_not_found, QL004 offset_out_of_range, QL009 invalid_request; 40001 at
---   REPEATABLE READ when the subscriber moved meanwhile. Locks no row, as queue.ack.
+--   topic_not_found, QL002 subscriber_not_found (also when it is deleted while we are at it: another that is made under
+--   its name is not moved), QL004 offset_out_of_range, QL009 invalid_request; 40001 at REPEATABLE READ when the
+--   subscriber moved meanwhile. Locks no row, as queue.ack.
 create or replace function queue.seek(
     p_topic text, p_subscriber text, p_offset bigint default null, p_timestamp timestamptz default null,
     p_dry_run boolean default false)
@@ -55,19 +56,26 @@ set search_path = pg_catalog, pg_temp
 set standard_conforming_strings = on
 as $$
 declare
+    v_subscriber_id bigint := (queue.get_subscriber(p_topic, p_subscriber)).subscriber_id;
     v_reader queue.subscribers;
-    v_offset bigint;
+    v_offset bigint := queue.place(p_topic, p_offset, p_timestamp);
+    v_moved  boolean := false;
 begin
     loop
-        v_reader := queue.get_subscriber(p_topic, p_subscriber);
-        v_offset := queue.place(p_topic, p_offset, p_timestamp);
+        -- by its number, and after the place was found: by now its name, and its topic's, may be another's
+        select * into v_reader from queue.subscribers s where s.subscriber_id = v_subscriber_id;
+        if not found then
+            raise exception using errcode = 'QL002',
+                message = format('subscriber %L of topic %L was deleted meanwhile', p_subscriber, p_topic);
+        end if;
+        if v_moved then
+            return v_reader;
+        end if;
         exit when p_dry_run;
         insert into queue.position (subscriber_id, move, "offset", epoch, cause)
-        values (v_reader.subscriber_id, v_reader.move + 1, v_offset, v_reader.epoch + 1, 'seek')
+        values (v_subscriber_id, v_reader.move + 1, v_offset, v_reader.epoch + 1, 'seek')
         on conflict do nothing;
-        if found then
-            return queue.get_subscriber(p_topic, p_subscriber);
-        end if;
+        v_moved := found;
     end loop;
     v_reader."position" := v_offset;
     v_reader.epoch := v_reader.epoch + 1;

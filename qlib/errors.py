@@ -93,7 +93,7 @@ class SequenceConflict(DefiniteError):
 
 
 class StaleEpoch(DefiniteError):
-    """The subscriber was reset or sought after the fetch that this ack belongs to."""
+    """The subscriber was reset, sought or made anew since the fetch that this call goes on from."""
 
 
 class SubscriberNotFound(DefiniteError):

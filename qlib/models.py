@@ -74,14 +74,14 @@ class Topic(_Shown):
 class Subscriber(_Shown):
     """A durable reader of one topic, as it was when the server answered.
 
-    `position` is the last offset acknowledged, `lag` is `head` − `position`, and `epoch` goes up
-    by one at every reset or seek.
+    `position` is the last offset acknowledged, `lag` is `head` − `position`, and `epoch` is
+    what an ack has to carry: random at first, it goes up by one at every reset or seek.
     """
 
     topic: str
     subscriber: str
     position: int
-    epoch: int
+    epoch: int = field(repr=False)
     head: int
     lag: int
     created_at: datetime = field(repr=False)

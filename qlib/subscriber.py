@@ -92,13 +92,15 @@ class QSubscriber:
 
         Waits up to `wait` seconds (at most 60) for the first one, and not at all when there are
         some; the batch is empty when none came. Fewer than `limit` may come when they are large.
-        `after` reads ahead, from the offset after it. The same messages come again until they are
-        acknowledged. Raises InvalidRequest, or OffsetOutOfRange when messages that were not
-        acknowledged are no longer kept: seek to go on.
+        `after` reads ahead, from the offset after it; it raises StaleEpoch when the subscriber was
+        reset or sought since the newest fetch without it: then fetch so again. The same messages
+        come again until they are acknowledged. Raises InvalidRequest, or OffsetOutOfRange when
+        messages that were not acknowledged are no longer kept: seek to go on.
         """
         if not isinstance(wait, int | float) or not 0 <= wait <= _LONGEST_WAIT:
             raise InvalidRequest(f"wait must lie between 0 and 60 seconds, not {wait!r}")
         query = {"limit": limit, "wait": f"{wait:.3f}".rstrip("0").rstrip("."), "after": after}
+        query["epoch"] = None if after is None else self._epoch
         path = (*self._path, "messages")
         batch = self._transport.request("GET", path, Batch.from_json, query=query, wait=wait)
         if batch.epoch is not None:

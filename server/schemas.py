@@ -14,7 +14,10 @@ MAX_LIMIT = 10_000
 
 Position = Annotated[int, Meta(ge=0, le=LARGEST, description="the last offset already done")]
 Offset = Annotated[int, Meta(ge=1, le=LARGEST, description="1, 2, 3 …")]
-Epoch = Annotated[int, Meta(ge=0, le=LARGEST, description="raised by every reset and seek")]
+Epoch = Annotated[
+    int,
+    Meta(ge=0, le=LARGEST, description="random at first, raised by every reset and seek"),
+]
 Count = Annotated[int, Meta(ge=0)]
 Name = Annotated[
     str,
@@ -93,11 +96,15 @@ class BrowseQuery(Body):
 
 
 class FetchQuery(Body):
-    """Which messages after the position, and for how long to wait when there is none."""
+    """Which messages after the position, and for how long to wait when there is none.
+
+    `epoch` is the one in which those up to `after` were fetched; when it is over, nothing is read ahead.
+    """
 
     limit: Limit = 100
     wait: Annotated[float, Meta(ge=0, le=60, description="seconds")] = 0.0
     after: Position | None = None
+    epoch: Epoch | None = None
 
 
 class Topic(msgspec.Struct):

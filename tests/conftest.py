@@ -18,6 +18,11 @@ from tests.server_process import ServerProcess, end, serving
 TEMPLATE = "template_queue"
 # No test hangs: whatever waits this long for a lock, or runs this long, fails.
 BOUNDED = "-c lock_timeout=10s -c statement_timeout=30s -c client_min_messages=warning"
+# For tests that name epochs, or compare two databases.
+EPOCHS_FROM_0 = (
+    "create or replace function queue.new_epoch() returns bigint language sql "
+    "set search_path = pg_catalog, pg_temp set standard_conforming_strings = on as 'select 0::bigint'"
+)
 
 numbers = itertools.count(1)
 

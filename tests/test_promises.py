@@ -195,16 +195,19 @@ def test_P8_independence(
     pub.publish_many(topic, list(range(10)))
     kitchen, billing = subscribe(topic, "kitchen"), subscribe(topic, "billing")
     with kitchen, billing:
+        epochs = {sub.subscriber: sub.info().epoch for sub in (kitchen, billing)}
         kitchen.ack(7)
         kitchen.seek(4)
         kitchen.fetch()
-        assert (billing.position, billing.info().epoch) == (0, 0)
+        assert (billing.position, billing.info().epoch) == (0, epochs["billing"])
         billing.unsubscribe()
-        assert (kitchen.position, kitchen.info().epoch) == (4, 1)
+        assert (kitchen.position, kitchen.info().epoch) == (4, epochs["kitchen"] + 1)
         with subscribe(topic, "mailer", "latest"):
+            before = {s.subscriber: s.epoch for s in pub.subscribers(topic)}
             pub.reset_topic(topic, 2)
-        moved = [(s.subscriber, s.position, s.epoch) for s in pub.subscribers(topic)]
-        assert moved == [("kitchen", 2, 2), ("mailer", 2, 1)]
+        moved = {s.subscriber: (s.position, s.epoch) for s in pub.subscribers(topic)}
+        assert moved == {name: (2, epoch + 1) for name, epoch in before.items()}
+        assert moved.keys() == {"kitchen", "mailer"}
 
 
 def test_P9_replay_is_safe(
@@ -220,9 +223,63 @@ def test_P9_replay_is_safe(
             rewind()
             with pytest.raises(StaleEpoch):
                 sub.ack(before[-1])
+            with pytest.raises(StaleEpoch):
+                sub.fetch(after=before[-1].offset)
             assert sub.position == 0
             after = sub.fetch()
             assert sub.ack(after[4]) == 5
+
+
+@pytest.mark.parametrize("what", ["subscriber", "topic"])
+def test_P9_an_earlier_life_skips_nothing(
+    pub: QPublisher, topic: str, subscribe: Callable[..., QSubscriber], what: str
+) -> None:
+    pub.publish_many(topic, list(range(10)))
+    with subscribe(topic, "s") as old:
+        before = old.fetch()
+        if what == "topic":
+            pub.delete_topic(topic)
+            pub.create_topic(topic)
+            pub.publish_many(topic, list(range(10)))
+        else:
+            old.unsubscribe()
+        with subscribe(topic, "s") as new:
+            for late in (
+                lambda: old.ack(before[-1]),
+                lambda: old.ack(7),
+                lambda: old.fetch(after=9),
+            ):
+                with pytest.raises(StaleEpoch):
+                    late()
+                assert new.position == 0
+            assert [m.offset for m in old.fetch()] == list(range(1, 11))
+
+
+@pytest.mark.parametrize("what", ["subscriber", "topic"])
+def test_P9_a_reader_at_work_begins_the_new_life_with_all_others(
+    pub: QPublisher, topic: str, subscribe: Callable[..., QSubscriber], what: str
+) -> None:
+    """consume() is in the middle of a batch when its subscriber, or the topic, is made anew."""
+    pub.publish_many(topic, [f"old {n}" for n in range(10)])
+    worked: list[str] = []
+    with subscribe(topic, "s") as sub:
+        for message in sub.consume(wait=0):
+            worked.append(message.payload)
+            if len(worked) != 5:
+                continue
+            if what == "topic":
+                pub.delete_topic(topic)
+                pub.create_topic(topic)
+                pub.publish_many(topic, [f"new {n}" for n in range(12)])
+            else:
+                sub.unsubscribe()
+            with subscribe(topic, "s") as anew:
+                assert anew.position == 0
+        assert sub.position == len(worked) - 10
+    expected = (
+        [f"new {n}" for n in range(12)] if what == "topic" else [f"old {n}" for n in range(10)]
+    )
+    assert worked == [f"old {n}" for n in range(10)] + expected
 
 
 def test_P10_an_unknown_outcome_is_said(server: ServerProcess, topic: str) -> None:

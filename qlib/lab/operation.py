@@ -26,7 +26,8 @@ class Operation:
 
     - publish: `values` sent and `offsets` returned, one a message; `producer` and `sequence` when
       it is known to be numbered
-    - fetch: `offset` to read ahead after and `limit`; `position`, `epoch`, `offsets`, `values`
+    - fetch: `limit`, and to read ahead `offset` and the `epoch` sent; `position`, `epoch`,
+      `offsets`, `values`
     - browse: `offset` to begin at and `limit`; `offsets`, `values`
     - final_read: `floor`, `head`, `offsets`, `values` of the whole topic
     - ack: `offset` and `epoch` sent; `position` returned

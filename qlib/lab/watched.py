@@ -184,6 +184,7 @@ class WatchedSubscriber(_Watched):
             told=lambda batch: messages(batch) | {"position": batch.position, "epoch": batch.epoch},
             limit=limit,
             offset=after,
+            epoch=None if after is None else self._client._epoch,
         )
 
     def ack(self, message: Message | int) -> int:

@@ -102,8 +102,10 @@ class Engine(Protocol):
     def unsubscribe(self, topic: str, subscriber: str) -> None:
         """Remove a subscriber."""
 
-    def fetch(self, topic: str, subscriber: str, limit: int, after: int | None) -> Fetched:
-        """Read from the position on, or after another offset."""
+    def fetch(
+        self, topic: str, subscriber: str, limit: int, after: int | None, epoch: int | None
+    ) -> Fetched:
+        """Read from the position on, or after another offset; in one epoch only, if that is given."""
 
     def ack(self, topic: str, subscriber: str, offset: int, epoch: int) -> Acked:
         """Move a position forward."""

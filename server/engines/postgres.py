@@ -102,10 +102,12 @@ class PostgresEngine:
         """Remove a subscriber."""
         self._write("select queue.unsubscribe(%s, %s)", topic, subscriber)
 
-    def fetch(self, topic: str, subscriber: str, limit: int, after: int | None) -> Fetched:
+    def fetch(
+        self, topic: str, subscriber: str, limit: int, after: int | None, epoch: int | None
+    ) -> Fetched:
         """Read from the position on, or after another offset; all of it from one snapshot."""
-        sql = "select * from queue.fetch_json(%s, %s, %s, %s)"
-        return Fetched(*self._read(sql, topic, subscriber, limit, after))
+        sql = "select * from queue.fetch_json(%s, %s, %s, %s, p_epoch => %s)"
+        return Fetched(*self._read(sql, topic, subscriber, limit, after, epoch))
 
     def ack(self, topic: str, subscriber: str, offset: int, epoch: int) -> Acked:
         """Move a position forward."""

@@ -57,12 +57,12 @@ def unsubscribe(context: Context, topic: str, subscriber: str) -> Answer:
     _ONE + "/messages",
     query=schemas.FetchQuery,
     answer=schemas.Fetched,
-    errors=(*_MISSING, "offset_out_of_range"),
+    errors=(*_MISSING, "stale_epoch", "offset_out_of_range"),
 )
 def fetch(context: Context, query: schemas.FetchQuery, topic: str, subscriber: str) -> Answer:
     """Fetch the messages after the position, in order; nothing moves."""
     limit = min(query.limit, schemas.MAX_LIMIT)
-    found = context.engine.fetch(topic, subscriber, limit, query.after)
+    found = context.engine.fetch(topic, subscriber, limit, query.after, query.epoch)
     if not found.messages and query.wait > 0:
         found = _wait(context, topic, subscriber, limit, query)
     return Answer(
@@ -77,7 +77,7 @@ def _wait(
     deadline = time.monotonic() + query.wait
     with context.wakeups.watch(topic) as watch:
         while True:
-            found = context.engine.fetch(topic, subscriber, limit, query.after)
+            found = context.engine.fetch(topic, subscriber, limit, query.after, query.epoch)
             left = deadline - time.monotonic()
             if found.messages or left <= 0 or context.wakeups.stopping:
                 return found

@@ -49,8 +49,12 @@ class Topic:
         values = tuple(self.log[after : after + limit])
         return {"offsets": tuple(range(after + 1, after + 1 + len(values))), "values": values}
 
-    def fetch(self, subscriber: str, after: int | None, limit: int) -> dict[str, Any]:
+    def fetch(
+        self, subscriber: str, after: int | None, limit: int, sent: int | None
+    ) -> dict[str, Any]:
         position, epoch = self.standing[subscriber]
+        if sent not in (None, epoch):
+            raise Refused("StaleEpoch")
         found = self.read(self.first(position) if after is None else after, limit)
         return {"position": position, "epoch": epoch, **found}
 
@@ -150,12 +154,14 @@ class Run:
         queue, choose = self.topics[topic], self.choose
         about = {"subscriber": name}
         stand = lambda: dict(zip(("position", "epoch"), queue.standing[name], strict=True))  # noqa: E731
-        yield from self.do("subscribe", topic, stand, **about)
+        epoch = (yield from self.do("subscribe", topic, stand, **about)).epoch
         while True:
             after = choose.randint(0, len(queue.log)) if choose.random() < 0.1 else None
-            ask = {"limit": choose.randint(1, 6), "offset": after}
-            fetch = lambda ask=ask: queue.fetch(name, ask["offset"], ask["limit"])  # noqa: E731
+            known = None if after is None else epoch
+            ask = {"limit": choose.randint(1, 6), "offset": after, "epoch": known}
+            fetch = lambda a=ask: queue.fetch(name, a["offset"], a["limit"], a["epoch"])  # noqa: E731
             told = yield from self.do("fetch", topic, fetch, **ask, **about)
+            epoch = told.epoch if told.outcome == "ok" else epoch
             if told.outcome == "ok" and (told.offsets or choose.random() < 0.1):
                 offset = choose.choice(told.offsets or (1,))
                 if choose.random() < 0.1:

@@ -44,12 +44,13 @@ def test_random_right_histories_raise_no_alarm() -> None:
     for kind in ("publish", "fetch", "ack", "reset", "seek", "browse"):
         assert kinds[f"{kind} ok"] > 100 and kinds[f"{kind} unknown"] > 20, kinds
     assert kinds["ack fail"] > 100 and kinds["seek fail"] and kinds["reset fail"], kinds
+    assert kinds["fetch fail"] > 20, kinds
 
 
 BUGS: dict[str, dict[str, Callable[..., Any]]] = {
     "lost-ack": {"ack": lambda t, s, o, e: t.standing.update({s: (o, e)}) or {"position": o}},
     "reset-undone": {"move": lambda t, o, *s: t.standing.update({n: (o, 0) for n in s}) or {}},
-    "stale-empty": {"fetch": lambda t, s, a, n: {"position": 0, "epoch": 0}},
+    "stale-empty": {"fetch": lambda t, s, a, n, e: {"position": 0, "epoch": 0}},
     "unseen": {"first": lambda t, position: position + 1},
     "dedupe-miss": {"known": lambda t, number: None},
     "ack-beyond-head": {"head": lambda t: 10**9},

@@ -129,16 +129,19 @@ def test_who_sent_only_right_requests_can_say_so() -> None:
     assert (anomaly.name, anomaly.count) == ("spurious-fail", 2)
 
 
-def test_only_an_ack_can_be_stale() -> None:
-    def refused(kind: str) -> set[str]:
+def test_only_what_was_sent_with_an_epoch_can_be_stale() -> None:
+    def refused(kind: str, moved: bool = True, **sent: int | None) -> set[str]:
         history = Told()
         history.fetch(0)
-        history.add("reset", offset=0, overlaps=1.5)
-        history.reader(kind, offset=0, outcome="fail", error="StaleEpoch")
+        if moved:
+            history.add("reset", offset=0, overlaps=1.5)
+        history.reader(kind, outcome="fail", error="StaleEpoch", **sent)
         return names(check(history.history, valid=True))
 
-    assert refused("ack") == set()
-    assert refused("fetch") == {"spurious-fail"}
+    for kind in ("ack", "fetch"):
+        assert refused(kind, offset=0) == set()
+        assert refused(kind, moved=False, offset=0) == {"spurious-fail"}
+    assert refused("fetch", epoch=None) == {"spurious-fail"}
 
 
 def test_messages_at_each_others_offsets_are_lost_writes() -> None:

@@ -3,16 +3,17 @@
 import io
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any
 
+import psycopg2
 import pytest
 
 from server.door import Door, Reply
 from server.embedded import EmbeddedPostgres
 from server.hot import HotRoutes
 from server.operations import Operation
-from tests.conftest import database
+from tests.conftest import EPOCHS_FROM_0, database
 from tests.server.attacks import BODIES, GOOD, NAMES, NUMBERS, REQUESTS
 from tests.server.raw import JSON, exchange, request
 from tests.server_process import ServerProcess
@@ -37,6 +38,7 @@ PUBLISHES = [
 QUERIES = [b"", b"?limit=2", b"?limit=0", b"?limit=1.0", b"?limit=01", b"?limit=", b"?limit"]
 QUERIES += [b"?limit=1&limit=2", b"?other=1", b"?after=2", b"?after=99", b"?wait=0.05&after=5"]
 QUERIES += [b"?wait=61", b"?wait=-1", b"?wait=NaN", b"?limit=%31", b"?%6Cimit=1", b"?limit=%FF"]
+QUERIES += [b"?after=2&epoch=0", b"?after=2&epoch=1", b"?epoch=-1", b"?epoch=x"]
 QUERIES += [b"?", b"?&", b"?limit=1;after=0", b"?limit=+1", b"?limit=%2B1", b"?\xff=1"]
 ACKS = [b'{"offset": 2, "epoch": 0}', b'{"offset": 1, "epoch": 0}', b'{"offset": 99, "epoch": 0}']
 ACKS += [b'{"offset": 2, "epoch": 1}', b'{"offset": 2}', b"{}", b"", b"nonsense"]
@@ -91,10 +93,13 @@ def pair(
     **settings: str,
 ) -> Iterator[list[ServerProcess]]:
     """Two servers, with hot routes and without, each on a database of its own with the same in it."""
-    with database(cluster, template) as dsn:
+    with database(cluster, template) as one, database(cluster, template) as other:
+        for dsn in (one, other):
+            with closing(psycopg2.connect(dsn)) as session, session, session.cursor() as cursor:
+                cursor.execute(EPOCHS_FROM_0)
         servers = [
-            start(**settings),
-            start(program="tests.flask_alone", database_url=dsn, **settings),
+            start(database_url=one, **settings),
+            start(program="tests.flask_alone", database_url=other, **settings),
         ]
         for server in servers:
             for path, body in [
@@ -105,7 +110,7 @@ def pair(
                 made = exchange(server.port, request("POST", path, body, JSON + TOKEN))
                 assert b" 201 Created" in made.partition(b"\r\n")[0]
         yield servers
-        assert servers[1].stop() == 0  # before its database goes
+        assert [server.stop() for server in servers] == [0, 0]  # before their databases go
 
 
 def settled(answer: bytes) -> bytes:

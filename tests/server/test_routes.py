@@ -242,7 +242,7 @@ def test_a_subscriber_is_made_once_and_not_moved_again(call: Caller) -> None:
         "topic": call.topic,
         "subscriber": "s",
         "position": 2,
-        "epoch": 0,
+        "epoch": made["epoch"],
         "head": 2,
         "lag": 0,
         "created_at": made["created_at"],
@@ -317,41 +317,43 @@ def test_an_unsubscribed_subscriber_is_gone(call: Caller) -> None:
 
 def test_fetch_moves_nothing_and_ack_does(call: Caller) -> None:
     call.publish("a", "b", "c")
-    call.subscribe("s", "earliest")
+    epoch = call.subscribe("s", "earliest")["epoch"]
     found = call.fetch("s", "?limit=2")
     assert {name: value for name, value in found.items() if name != "messages"} == {
         "topic": call.topic,
         "subscriber": "s",
         "position": 0,
-        "epoch": 0,
+        "epoch": epoch,
         "head": 3,
     }
     assert [(m["offset"], m["payload"]) for m in found["messages"]] == [(1, "a"), (2, "b")]
     assert call.fetch("s", "?limit=2") == found
     assert [m["offset"] for m in call.fetch("s", "?after=2")["messages"]] == [3]
-    acked = ok(call("POST", "/subscribers/s/ack", {"offset": 2, "epoch": 0}))
-    assert acked == {"position": 2, "epoch": 0, "head": 3, "lag": 1}
+    acked = ok(call("POST", "/subscribers/s/ack", {"offset": 2, "epoch": epoch}))
+    assert acked == {"position": 2, "epoch": epoch, "head": 3, "lag": 1}
     assert [m["offset"] for m in call.fetch("s")["messages"]] == [3]
     # an older ack, or the same again, changes nothing
-    assert ok(call("POST", "/subscribers/s/ack", {"offset": 1, "epoch": 0})) == acked
+    assert ok(call("POST", "/subscribers/s/ack", {"offset": 1, "epoch": epoch})) == acked
     assert ok(call("GET", "/subscribers/s"))["position"] == 2
 
 
 @pytest.mark.parametrize(
     ("members", "code"),
     [
-        ({"offset": 3, "epoch": 1}, "offset_out_of_range"),
-        ({"offset": 1, "epoch": 0}, "stale_epoch"),
-        ({"offset": 1, "epoch": 2}, "stale_epoch"),
+        ({"offset": 3, "epoch": 0}, "offset_out_of_range"),
+        ({"offset": 1, "epoch": -1}, "stale_epoch"),
+        ({"offset": 1, "epoch": 1}, "stale_epoch"),
         ({"offset": 1}, "invalid_request"),
-        ({"epoch": 1}, "invalid_request"),
-        ({"offset": 1, "epoch": 1, "force": True}, "invalid_request"),
+        ({"epoch": 0}, "invalid_request"),
+        ({"offset": 1, "epoch": 0, "force": True}, "invalid_request"),
     ],
 )
-def test_a_refused_ack_moves_nothing(call: Caller, members: object, code: str) -> None:
+def test_a_refused_ack_moves_nothing(call: Caller, members: dict[str, int], code: str) -> None:
+    """The epochs are those that far from the right one."""
     call.publish(1, 2)
     call.subscribe("s", "earliest")
     before = ok(call("POST", "/subscribers/s/seek", {"offset": 0}))
+    members |= {"epoch": before["epoch"] + members["epoch"]} if "epoch" in members else {}
     further = {"offset_out_of_range": ("floor", "head"), "stale_epoch": ("position", "epoch")}
     refused(call("POST", "/subscribers/s/ack", members), code, *further.get(code, ()))
     assert ok(call("GET", "/subscribers/s")) == before
@@ -359,29 +361,72 @@ def test_a_refused_ack_moves_nothing(call: Caller, members: object, code: str) -
 
 def test_seek_moves_one_and_raises_its_epoch(call: Caller) -> None:
     call.publish(1, 2, 3)
-    call.subscribe("s")
+    epoch = call.subscribe("s")["epoch"]
     other = call.subscribe("other")
     dry = ok(call("POST", "/subscribers/s/seek", {"offset": 1, "dry_run": True}))
-    assert (dry["position"], dry["epoch"], dry["lag"]) == (1, 1, 2)
-    assert ok(call("GET", "/subscribers/s"))["epoch"] == 0
+    assert (dry["position"], dry["epoch"], dry["lag"]) == (1, epoch + 1, 2)
+    assert ok(call("GET", "/subscribers/s"))["epoch"] == epoch
     assert ok(call("POST", "/subscribers/s/seek", {"offset": 1})) == dry
     time = ok(call("GET", "/messages?limit=1"))["messages"][0]["published_at"]
     moved = ok(call("POST", "/subscribers/s/seek", {"timestamp": time}))
-    assert (moved["position"], moved["epoch"]) == (0, 2)
+    assert (moved["position"], moved["epoch"]) == (0, epoch + 2)
     assert ok(call("GET", "/subscribers/other")) == other
+
+
+def test_an_earlier_life_is_over(call: Caller) -> None:
+    """What was fetched from a subscriber, or a topic, that was since made anew goes nowhere."""
+    anew = [
+        lambda: ok(call("DELETE", "/subscribers/s"), 204),
+        lambda: ok(call("DELETE", ""), 204),
+        lambda: ok(call("POST", "/reset", {"offset": 0})),  # the same life, in another epoch
+    ]
+    for begin in anew:
+        call.server.call("POST", "/topics", {"topic": call.topic})
+        call.publish(1, 2, 3)
+        call("POST", "/subscribers", {"subscriber": "s", "start": "earliest"})
+        old = call.fetch("s")["epoch"]
+        begin()
+        call.server.call("POST", "/topics", {"topic": call.topic})
+        call.publish(4, 5, 6)
+        call("POST", "/subscribers", {"subscriber": "s", "start": "earliest"})
+        new = ok(call("GET", "/subscribers/s"))
+        further = ("position", "epoch")
+        ack = call("POST", "/subscribers/s/ack", {"offset": 3, "epoch": old})
+        refused(ack, "stale_epoch", *further)
+        ahead = f"/subscribers/s/messages?after=2&epoch={old}"
+        refused(call("GET", ahead), "stale_epoch", *further)
+        refused(call("GET", ahead + "&wait=9"), "stale_epoch", *further)
+        assert ok(call("GET", "/subscribers/s")) == new
+        for query in (f"?after=2&epoch={new['epoch']}", "?after=2", f"?epoch={new['epoch']}"):
+            assert call.fetch("s", query)["messages"]
+
+
+def test_a_numbered_publish_is_new_to_a_topic_made_anew(call: Caller) -> None:
+    numbered = {"producer": "p", "sequence": 7}
+    assert [call.publish("a", **numbered)["duplicate"] for _ in range(2)] == [False, True]
+    call.publish("b")
+    ok(call("DELETE", ""), 204)
+    ok(call.server.call("POST", "/topics", {"topic": call.topic}), 201)
+    for duplicate in (False, True):
+        assert call.publish("a", **numbered) == {
+            "topic": call.topic,
+            "first_offset": 1,
+            "last_offset": 1,
+            "count": 1,
+            "duplicate": duplicate,
+        }
 
 
 def test_reset_moves_everybody_at_once(call: Caller) -> None:
     call.publish(1, 2, 3)
-    for name in ("a", "b"):
-        call.subscribe(name)
+    began = {name: call.subscribe(name)["epoch"] for name in ("a", "b")}
     expected = {"topic": call.topic, "offset": 1, "subscribers": 2}
     assert ok(call("POST", "/reset", {"offset": 1, "dry_run": True})) == expected
     assert call.fetch("a")["messages"] == []
     assert ok(call("POST", "/reset", {"offset": 1})) == expected
-    for name in ("a", "b"):
+    for name, epoch in began.items():
         found = call.fetch(name)
-        assert (found["position"], found["epoch"], len(found["messages"])) == (1, 1, 2)
+        assert (found["position"], found["epoch"], len(found["messages"])) == (1, epoch + 1, 2)
     assert ok(call("POST", "/reset", {"timestamp": "2001-01-01T00:00:00Z"}))["offset"] == 0
 
 

@@ -6,6 +6,7 @@ from contextlib import ExitStack, closing
 import pytest
 from psycopg2.extensions import connection
 
+from tests.conftest import EPOCHS_FROM_0
 from tests.sql.session import Session
 
 
@@ -19,8 +20,13 @@ def session(connect: Callable[[], connection]) -> Iterator[Callable[[], Session]
 
 @pytest.fixture
 def sql(session: Callable[[], Session]) -> Session:
-    """A session on a database in which nothing was done yet."""
-    return session()
+    """A session on a database in which nothing was done yet.
+
+    Subscribers begin at epoch 0 in it, so that tests can name their epochs; test_lives.py has the real ones.
+    """
+    fresh = session()
+    fresh.run(EPOCHS_FROM_0)
+    return fresh
 
 
 @pytest.fixture

@@ -74,6 +74,19 @@ def test_reading_ahead_starts_after_an_offset(billing: Session) -> None:
     assert history(billing) == [(1, 0, 0, "start"), (2, 2, 0, "ack")]
 
 
+def test_reading_ahead_in_an_epoch_that_is_over_is_refused(billing: Session) -> None:
+    """Or the ack of what was read ahead would skip what a reset has brought back."""
+    ahead = "select \"offset\" from queue.{}('orders', 'billing', 9, 3, p_epoch => %s)"
+    fetch, text = ahead.format("fetch"), ahead.format("fetch_json").replace('"offset"', "epoch")
+    assert billing.rows(fetch, 0) == [(4,), (5,)] and billing.rows(text, 0) == [(0,)]
+    billing.run("select queue.reset('orders', 0)")
+    for statement, epoch in itertools.product((fetch, text), (0, 2, -1)):
+        with refused("QL005", "was reset, sought or made anew", {"position": 0, "epoch": 1}):
+            billing.rows(statement, epoch)
+    for epoch in (1, None):
+        assert billing.rows(fetch, epoch) == [(4,), (5,)]
+
+
 def test_p12_what_is_no_longer_kept_is_not_skipped_silently(billing: Session) -> None:
     billing.run('delete from queue.message where "offset" < 4', "update queue.topic set floor = 4")
     with refused(
@@ -115,7 +128,7 @@ def test_p6_a_wrong_ack_changes_nothing(billing: Session) -> None:
             billing.rows(ACK, offset, 0)
     for epoch in (-1, 1, 2**63 - 1, None):
         with refused(
-            "QL005", "'billing' was reset or sought and is in epoch 0", {"position": 2, "epoch": 0}
+            "QL005", "the epoch is over: subscriber 'billing'", {"position": 2, "epoch": 0}
         ):
             billing.rows(ACK, 3, epoch)
     assert history(billing) == [(1, 0, 0, "start"), (2, 2, 0, "ack")]

@@ -36,7 +36,7 @@ def an_old_ack_cannot_undo_a_reset(sql: Session) -> None:
     assert sql.row("select * from queue.reset('orders', 1)") == (1, 2)
     for name, position in (("billing", 1), ("kitchen", 1)):
         with refused(
-            "QL005", f"epoch 0 is over: subscriber '{name}'", {"position": position, "epoch": 1}
+            "QL005", f"the epoch is over: subscriber '{name}'", {"position": position, "epoch": 1}
         ):
             sql.rows(ACK, name, 5, 0)
     assert sql.rows(POSITIONS, "orders") == [("billing", 1, 1, 4), ("kitchen", 1, 1, 4)]
@@ -46,7 +46,7 @@ def an_old_ack_cannot_undo_a_reset(sql: Session) -> None:
 def an_old_ack_cannot_undo_a_seek(sql: Session) -> None:
     """P9, for one subscriber."""
     sql.run("select queue.seek('orders', 'billing', 2)")
-    with refused("QL005", "epoch 0 is over", {"position": 2, "epoch": 1}):
+    with refused("QL005", "the epoch is over", {"position": 2, "epoch": 1}):
         sql.rows(ACK, "billing", 5, 0)
     assert sql.row(ACK, "billing", 3, 1) == (3, 1, 5, 2)
 

@@ -10,7 +10,7 @@ from qlib.lab.operation import Operation
 
 
 def check_failures(log: Log, faults: bool, valid: bool, findings: Findings) -> None:
-    """Find spurious-fail: all but the stale acks, which take the epochs to judge.
+    """Find spurious-fail: all but stale acks and reads ahead, which take the epochs to judge.
 
     What only the sender can judge, such as a request that is not valid or a number used twice, is
     judged when it says that all were `valid`; the refusal to serve, unless there were `faults`.
@@ -21,7 +21,7 @@ def check_failures(log: Log, faults: bool, valid: bool, findings: Findings) -> N
     for o in (o for o in log.operations if o.outcome == "fail"):
         spurious = {
             "Unavailable": not faults,
-            "StaleEpoch": o.kind != "ack",
+            "StaleEpoch": o.epoch is None,
             "TopicNotFound": known < o.start,
             "SubscriberNotFound": subscribers.get(o.subscriber, inf) < o.start
             and o.subscriber not in removed,

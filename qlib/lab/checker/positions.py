@@ -34,6 +34,8 @@ def check_positions(
     moves = Moves(log.resets + seeks, seen)
     acks = [o for o in own if o.kind == "ack"]
     sweep = _Sweep(subscriber, log, moves, acks, seen, findings)
+    for operation in own:
+        sweep.check_refusal(operation)
     valid = [ack for ack in acks if sweep.check_ack(ack)]
     for operation in seen:
         sweep.check_standing(operation)
@@ -65,16 +67,18 @@ class _Sweep:
         self._epochs = Highest((o.end, o.epoch or 0) for o in seen)
         self._undoing: set[int | None] = set()
 
+    def check_refusal(self, operation: Operation) -> None:
+        """Check that an epoch was over which an ack, or a read ahead, was refused for."""
+        if operation.error == "StaleEpoch" and operation.epoch == self._moves.high(operation.end):
+            what = f"{operation.kind} in epoch {operation.epoch} by {self._name}"
+            self._findings.add("spurious-fail", f"a valid {what} was refused; nothing had moved")
+
     def check_ack(self, ack: Operation) -> bool:
         """Check one ack against the epochs and the head; return whether it may have moved on."""
         epoch, offset = ack.epoch or 0, ack.offset or 0
         what = f"the ack of {offset} in epoch {epoch} by {self._name}"
-        if ack.outcome == "fail":
-            if ack.error == "StaleEpoch" and epoch == self._moves.high(ack.end):
-                self._findings.add("spurious-fail", f"{what} was refused, and nothing had moved")
-            return False
-        if ack.outcome == "unknown":
-            return True
+        if ack.outcome != "ok":
+            return ack.outcome == "unknown"
         if self._log.final and offset > max(0, self._log.possible.until(ack.end)):
             self._findings.add("ack-beyond-head", f"{what} was accepted; there was no such message")
         if epoch >= self._low(ack.start):
