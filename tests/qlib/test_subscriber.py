@@ -84,7 +84,7 @@ def test_fetch(subscribed):
     assert [seen.query for seen in state.seen] == [
         {"limit": "100", "wait": "0"},
         {"limit": "7", "wait": "2.5"},
-        {"limit": "100", "wait": "60", "after": "5"},
+        {"limit": "100", "wait": "60", "after": "5", "epoch": "1"},
     ]
     for wait in (-1, 61, float("nan"), float("inf")):
         with pytest.raises(InvalidRequest, match="wait"):

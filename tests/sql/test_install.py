@@ -117,6 +117,28 @@ def test_other_files_are_installed(dsn: str, sql: Session, tmp_path: Path) -> No
     assert sql.value("select count(*) from queue.installation") == 3
 
 
+def test_a_server_from_before_goes_on_with_the_functions_of_now(dsn: str, sql: Session) -> None:
+    """It has prepared its calls, with as many arguments as the functions had."""
+    sql.run("select queue.create_topic('orders')", "select queue.publish_batch('orders', '[1,2,3]')",
+            "select queue.subscribe('orders', 'billing', 'earliest')")  # fmt: skip
+    calls = {}
+    for function in ("fetch", "fetch_json"):
+        source = sql.value(f"select pg_get_functiondef('queue.{function}'::regproc)")
+        sql.run(f"drop function queue.{function}")
+        before = source.replace(", p_epoch bigint DEFAULT NULL::bigint", "").replace(
+            ", p_epoch)", ")"
+        )
+        assert before != source and "p_epoch" not in before
+        sql.run(before)
+        calls[function] = f"execute old_{function}('orders', 'billing', 9, 1)"
+        sql.run(f"prepare old_{function} as select * from queue.{function}($1, $2, $3, $4)")
+    seen = {function: sql.rows(call) for function, call in calls.items()}
+    assert installed_again(dsn)
+    assert {function: sql.rows(call) for function, call in calls.items()} == seen
+    assert sql.value("select count(*) from pg_proc where proname like 'fetch%'") == 2
+    assert sql.value("select count(*) from queue.fetch('orders', 'billing', p_epoch => 0)") == 3
+
+
 def test_a_broken_file_leaves_everything_as_it_was(dsn: str, sql: Session, tmp_path: Path) -> None:
     (tmp_path / "10_a.sql").write_text("drop view queue.messages")
     (tmp_path / "20_b.sql").write_text("select 1 / 0")
@@ -209,9 +231,11 @@ class Traffic:
                 while not self._done.is_set():
                     cursor.execute("select queue.subscribe('orders', %s)", (name,))
                     cursor.execute("select queue.publish('orders', '1')")
-                    cursor.execute("select max(\"offset\") from queue.fetch('orders', %s)", (name,))
                     cursor.execute(
-                        "select queue.ack('orders', %s, %s, 0)", (name, cursor.fetchone()[0])
+                        "select max(\"offset\"), max(epoch) from queue.fetch('orders', %s)", (name,)
+                    )
+                    cursor.execute(
+                        "select queue.ack('orders', %s, %s, %s)", (name, *(cursor.fetchone() or ()))
                     )
                     cursor.execute("select queue.list_subscribers('orders')")
                     self.rounds[number] += 1
