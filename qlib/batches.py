@@ -8,7 +8,7 @@ from itertools import chain, zip_longest
 from typing import Any
 
 from qlib.errors import InvalidRequest
-from qlib.transport import to_json
+from qlib.values import RECORDS, Encode, is_table
 
 Columns = Mapping[str, Iterable[Any]]
 # How many rows, and for each column the JSON of its values, with commas between.
@@ -17,6 +17,7 @@ Rows = tuple[int, tuple[bytes, ...]]
 _MOST_MESSAGES = 1000
 _MOST_BYTES = 4 * 2**20
 _TOGETHER = 100
+_WHOLE = (str, bytes, bytearray, memoryview, Mapping)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,17 +36,19 @@ def columns(
 ) -> dict[str, Iterable[Any]]:
     """Return the columns that are given, under the names they have in a request.
 
-    Raises InvalidRequest for what is no column: a text or a dict would be taken apart.
+    Raises InvalidRequest for what is no column: a text, a dict or a table would be taken apart.
     """
     given = {"payloads": payloads, "keys": keys, "headers": headers}
     for name, column in given.items():
-        whole = isinstance(column, str | bytes | Mapping) or not isinstance(column, Iterable)
+        if is_table(column):
+            raise InvalidRequest(f"{name} is a table; its rows are {RECORDS}")
+        whole = isinstance(column, _WHOLE) or not isinstance(column, Iterable)
         if whole and (column is not None or name == "payloads"):
             raise InvalidRequest(f"{name} must be a list, or another iterable, with a value a row")
     return {name: column for name, column in given.items() if column is not None}
 
 
-def rows(columns: Columns) -> Iterator[Rows]:
+def rows(columns: Columns, to_json: Encode) -> Iterator[Rows]:
     """Yield the rows as JSON; InvalidRequest for a value or for columns of odd lengths.
 
     Of lists a hundred at a time, which takes a third of the time. Of anything else one by one, each
@@ -53,14 +56,14 @@ def rows(columns: Columns) -> Iterator[Rows]:
     """
     lists = {name: column for name, column in columns.items() if isinstance(column, list | tuple)}
     if len(lists) < len(columns):
-        yield from _one_by_one(columns, 0)
+        yield from _one_by_one(columns, 0, to_json)
         return
     for first in range(0, max(map(len, lists.values())), _TOGETHER):
         some = {name: column[first : first + _TOGETHER] for name, column in lists.items()}
-        yield from _together(some) or _one_by_one(some, first)
+        yield from _together(some, to_json) or _one_by_one(some, first, to_json)
 
 
-def _together(some: Mapping[str, Sequence[Any]]) -> list[Rows]:
+def _together(some: Mapping[str, Sequence[Any]], to_json: Encode) -> list[Rows]:
     number, *others = map(len, some.values())
     try:
         texts = tuple(to_json(values, name)[1:-1] for name, values in some.items())
@@ -70,15 +73,15 @@ def _together(some: Mapping[str, Sequence[Any]]) -> list[Rows]:
     return [(number, texts)] if fits else []
 
 
-def _one_by_one(columns: Columns, first: int) -> Iterator[Rows]:
-    texts = (_texts(name, column, first) for name, column in columns.items())
+def _one_by_one(columns: Columns, first: int, to_json: Encode) -> Iterator[Rows]:
+    texts = (_texts(name, column, first, to_json) for name, column in columns.items())
     for index, row in enumerate(zip_longest(*texts), first):
         if None in row:
             raise InvalidRequest(f"{', '.join(columns)} differ in length: one ends at {index}")
         yield 1, row
 
 
-def _texts(name: str, column: Iterable[Any], first: int) -> Iterator[bytes]:
+def _texts(name: str, column: Iterable[Any], first: int, to_json: Encode) -> Iterator[bytes]:
     for index, value in enumerate(column, first):
         yield to_json(value, f"{name}[{index}]")
 

@@ -11,10 +11,11 @@ from typing import Any, TypeVar
 from uuid import uuid4
 
 from qlib import batches
-from qlib.errors import OutcomeUnknown, QueueError
+from qlib.errors import InvalidRequest, OutcomeUnknown, QueueError
 from qlib.marks import disposable, marked
 from qlib.models import Batch, Reset, Subscriber, Topic, target
 from qlib.transport import Transport, to_json
+from qlib.values import encoder
 
 Listed = TypeVar("Listed", Topic, Subscriber)
 
@@ -27,12 +28,25 @@ class QPublisher:
     `url` falls back to $QUEUE_URL, then to http://127.0.0.1:8008; `token` to $QUEUE_TOKEN, then to
     none. `timeout` in seconds bounds each call with all its retries. Every method raises the
     errors of `qlib.errors`, and no others of its own.
+
+    A payload is any JSON, and headers are. In them a datetime, date or time becomes ISO 8601 text, a
+    UUID its text, an Enum its value, a dataclass an object, a scalar of numpy a number. `default` is
+    asked first about all that JSON does not know, as in `json.dumps`: it returns what stands for a
+    value, or raises TypeError. Decimal, bytes, NaN and Infinity are refused unless it takes them.
     """
 
     def __init__(
-        self, url: str | None = None, token: str | None = None, *, timeout: float = 30.0
+        self,
+        url: str | None = None,
+        token: str | None = None,
+        *,
+        timeout: float = 30.0,
+        default: Callable[[Any], Any] | None = None,
     ) -> None:
         """Check the settings; nothing is sent yet. Raises InvalidRequest."""
+        if default is not None and not callable(default):
+            raise InvalidRequest(f"default must be a function, as in json.dumps, not {default!r}")
+        self._to_json = encoder(default)
         self._transport = Transport(url, token, timeout)
         self._lock = Lock()
         self._process: int | None = None
@@ -115,7 +129,7 @@ class QPublisher:
         columns = batches.columns(
             [payload], None if key is None else [key], None if headers is None else [headers]
         )
-        (batch,) = batches.split(batches.rows(columns))
+        (batch,) = batches.split(batches.rows(columns, self._to_json))
         return self._store(topic, list(columns), batch, sequence)[0]
 
     def publish_many(
@@ -132,12 +146,13 @@ class QPublisher:
         faster than other iterables. A batch is stored whole or not at all, and once; the next one
         waits for its answer. When one fails, the error's `published` holds the offsets of those
         before it, and nothing after it was sent; an OutcomeUnknown leaves that one batch in doubt.
-        Raises what `publish` does, and InvalidRequest when the columns differ in length.
+        Raises what `publish` does, and InvalidRequest when the columns differ in length, or for a
+        table like a DataFrame: `df.to_dict("records")` are its rows.
         """
         columns = batches.columns(payloads, keys, headers)
         stored: list[range] = []
         try:
-            for batch in batches.split(batches.rows(columns)):
+            for batch in batches.split(batches.rows(columns, self._to_json)):
                 stored.append(self._store(topic, list(columns), batch))
         except QueueError as error:
             error.published = batches.joined(stored)

@@ -8,11 +8,14 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import Any, Literal, TypeVar
 
-from qlib.errors import DefiniteError, OutcomeUnknown
+from qlib.errors import DefiniteError, InvalidRequest, OutcomeUnknown
 from qlib.models import Message
+from qlib.values import Encode, encoder
 
 T = TypeVar("T")
 Outcome = Literal["ok", "fail", "unknown"]
+
+_TO_JSON = encoder()
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,16 +112,16 @@ def messages(found: Iterable[Message]) -> dict[str, Any]:
     }
 
 
-def values(payloads: Iterable[Any]) -> tuple[str, ...]:
-    """Return payloads as the texts that they are read back as."""
-    return tuple(map(_sent, payloads))
+def values(payloads: Iterable[Any], to_json: Encode = _TO_JSON) -> tuple[str, ...]:
+    """Return payloads as the texts that they are read back as; `to_json` is the client's."""
+    return tuple(_sent(payload, to_json) for payload in payloads)
 
 
-def _sent(payload: Any) -> str:
+def _sent(payload: Any, to_json: Encode) -> str:
     try:
         # There and back: a tuple comes back as a list, and a key of 1 as "1".
-        return _text(json.loads(json.dumps(payload)))
-    except (TypeError, ValueError, RecursionError):
+        return _text(json.loads(to_json(payload, "the payload")))
+    except InvalidRequest:
         return repr(payload)  # The queue refuses it.
 
 

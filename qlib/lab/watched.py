@@ -67,7 +67,7 @@ class WatchedPublisher(_Watched):
             topic,
             lambda: self._client.publish(topic, payload, key, headers, sequence=sequence),
             lambda offset: {"offsets": (offset,)},
-            values=values([payload]),
+            values=values([payload], self._client._to_json),
             sequence=sequence,
             **number,
         )
@@ -85,7 +85,7 @@ class WatchedPublisher(_Watched):
         stored: list[Sequence[int]] = []
         first = 0
         try:
-            for batch in batches.split(batches.rows(dict(columns))):
+            for batch in batches.split(batches.rows(dict(columns), self._client._to_json)):
                 part = {name: rows[first : first + len(batch)] for name, rows in columns.items()}
                 stored.append(self._publish_batch(topic, part))
                 first += len(batch)
@@ -100,7 +100,7 @@ class WatchedPublisher(_Watched):
             topic,
             lambda: self._client.publish_many(topic, **columns),
             lambda offsets: {"offsets": tuple(offsets)},
-            values=values(columns["payloads"]),
+            values=values(columns["payloads"], self._client._to_json),
         )
 
     def browse(self, topic: str, offset: int | None = None, limit: int = 100) -> Batch:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from qlib import InvalidRequest, OutcomeUnknown, TopicNotFound
 from qlib import batches as batching
+from qlib.values import encoder
 from tests.qlib import hostile as fake
 from tests.qlib.hostile import Hostile, cut, problem, stored
 
@@ -98,7 +99,7 @@ def encoded(columns: dict[str, Iterable[Any]]) -> tuple[dict[str, list[Any]], st
     """Return what all the batches hold, checked against the limits, and the error at the end."""
     held: dict[str, list[Any]] = {name: [] for name in columns}
     try:
-        for batch in batching.split(batching.rows(columns)):
+        for batch in batching.split(batching.rows(columns, encoder())):
             body = batching.body(list(columns), batch, {})
             assert 1 <= len(batch) <= batching._MOST_MESSAGES
             overhead = sum(len(name) + 6 for name in columns) + len(columns) * len(batch)
@@ -131,9 +132,9 @@ def test_lists_make_the_messages_that_iterators_make(columns):
 
 
 def test_control_rows_that_change_places_are_caught(monkeypatch):
-    monkeypatch.setattr(batching, "_together", lambda some: [])
+    monkeypatch.setattr(batching, "_together", lambda some, to_json: [])
     lists_make_what_iterators_make([[1, 2]])
-    monkeypatch.setattr(batching, "_together", lambda some: [(2, (b"2,1",))])
+    monkeypatch.setattr(batching, "_together", lambda some, to_json: [(2, (b"2,1",))])
     with pytest.raises(AssertionError):
         lists_make_what_iterators_make([[1, 2]])
 
