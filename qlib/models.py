@@ -9,13 +9,18 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from html import escape
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from qlib.checks import integer
 from qlib.errors import InvalidRequest
 from qlib.marks import unmarked
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 _LONGEST_VALUE = 80
 _ROWS_SHOWN = 10
+_AS_IT_IS = ("key", "headers", "payload")  # what pandas might take for numbers, or for nothing
 
 
 class _Shown:
@@ -185,6 +190,26 @@ class Batch(tuple[Message, ...]):
         batch.head = _integer(answer["head"])
         return batch
 
+    def to_frame(self) -> pd.DataFrame:
+        """Return the messages as a table of pandas, which must be installed.
+
+        Its columns are offset, published_at, key, headers and payload, each value as it is in the
+        message: a payload that is an object is a dict in one cell, and
+        `pandas.json_normalize(batch.to_frame()["payload"])` makes columns of its members.
+        """
+        import pandas as pd  # the client does without, but for this
+
+        as_it_is = {
+            name: pd.Series([getattr(m, name) for m in self], dtype=object) for name in _AS_IT_IS
+        }
+        return pd.DataFrame(
+            {
+                "offset": pd.Series([m.offset for m in self], dtype="int64"),
+                "published_at": pd.to_datetime([m.published_at for m in self], utc=True),
+                **as_it_is,
+            }
+        )
+
     def _caption(self) -> str:
         span = f", offsets {self[0].offset} to {self[-1].offset}" if self else ""
         return f"Batch of {len(self)} from {self.topic}{span}"
@@ -208,7 +233,9 @@ def instant(moment: datetime) -> str:
 
 def target(to: int | datetime) -> dict[str, Any]:
     """Return where a reset or seek goes, as the server reads it: a position or a time."""
-    return {"timestamp": instant(to)} if isinstance(to, datetime) else {"offset": to}
+    if isinstance(to, datetime):
+        return {"timestamp": instant(to)}
+    return {"offset": integer(to, "a position is an integer")}
 
 
 def _integer(value: object) -> int:

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from uuid import uuid4
 
 from qlib import batches
+from qlib.checks import integer
 from qlib.errors import InvalidRequest, OutcomeUnknown, QueueError
 from qlib.marks import disposable, marked
 from qlib.models import Batch, Reset, Subscriber, Topic, target
@@ -105,7 +106,10 @@ class QPublisher:
         Without an offset it starts at the first message still kept. Fewer messages may come when
         they are large. Raises TopicNotFound or OffsetOutOfRange.
         """
-        query = {"offset": offset, "limit": limit}
+        query = {
+            "offset": None if offset is None else integer(offset, "an offset is an integer"),
+            "limit": integer(limit, "limit is an integer"),
+        }
         return self._transport.request(
             "GET", ("topics", topic, "messages"), Batch.from_json, query=query
         )
@@ -126,6 +130,8 @@ class QPublisher:
         safe. Raises InvalidRequest when the payload is not JSON, TopicNotFound, MessageTooLarge or
         SequenceConflict.
         """
+        if sequence is not None:
+            sequence = integer(sequence, "sequence is an integer")
         columns = batches.columns(
             [payload], None if key is None else [key], None if headers is None else [headers]
         )

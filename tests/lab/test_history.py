@@ -6,6 +6,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from datetime import date
 from time import monotonic
 from typing import Any
 
@@ -107,6 +108,15 @@ def test_every_operation_is_recorded(bench: Bench, topic: str) -> None:
         "delete_topic",
         "create_topic",
     ]
+
+
+def test_what_the_client_converts_is_recorded_as_it_travels(bench: Bench, topic: str) -> None:
+    bench.pub.publish(topic, {"day": date(2026, 1, 2)})
+    bench.pub.publish_many(topic, [{"day": date(2026, 1, 3)}])
+    published = [o.values for o in bench.history.operations if o.kind == "publish"]
+    assert published == [('{"day":"2026-01-02"}',), ('{"day":"2026-01-03"}',)]
+    verdict = bench.verdict()
+    assert verdict, verdict
 
 
 def test_consume_goes_through_the_stand_in(bench: Bench, topic: str) -> None:
