@@ -15,8 +15,7 @@
 --   QL001 topic_not_found      QL004 offset_out_of_range   QL007 invalid_name
 --   QL002 subscriber_not_found QL005 stale_epoch           QL008 invalid_message
 --   QL003 topic_exists         QL006 sequence_conflict     QL009 invalid_request
-
-create schema if not exists queue;
+-- and to whoever applies these files: QL090, the schema is not ours; QL091, the database has newer ones.
 
 create table if not exists queue.topic (
     topic_id    integer generated always as identity primary key,
@@ -80,8 +79,7 @@ create table if not exists queue.installation (
     digest       text not null,
     installed_at timestamptz not null default clock_timestamp()
 );
-
-comment on schema queue is 'A multi-subscriber queue: every topic is a log, every subscriber has a position in it.';
+alter table queue.installation add column if not exists number integer not null default 0;
 
 comment on table queue.topic is 'One row a topic; written when a topic is made or changed, never by a publish.';
 comment on column queue.topic.topic_id is 'The topic''s number inside the database; not used again while anything is left of the topic.';
@@ -125,4 +123,5 @@ comment on column queue.publication.published_at is 'When it was published; old 
 comment on table queue.installation is
     'Which files of init/ were applied by a server, so that it leaves alone what was deployed since.';
 comment on column queue.installation.digest is 'SHA-256 over the names and contents of the files.';
+comment on column queue.installation.number is 'The number of the files; 0 before they had one.';
 comment on column queue.installation.installed_at is 'When they were applied.';

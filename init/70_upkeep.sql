@@ -80,16 +80,47 @@ begin
 end
 $$;
 
--- queue.installed: which files of init/ a server applied to this database last.
--- Returns their digest; null when none did. Locks nothing.
-create or replace function queue.installed()
-returns text
+-- queue.applied: which files of init/ are in force here.
+-- Returns their number, and the digest of the files of that number that a server applied last; null when none did.
+-- Locks nothing.
+create or replace function queue.applied(out number integer, out digest text)
 language sql stable security definer
 set search_path = pg_catalog, pg_temp
 set standard_conforming_strings = on
 as $$
-    select i.digest from queue.installation i order by i.installed_at desc limit 1
+    select queue.number(), (select i.digest from queue.installation i where i.number = queue.number()
+                            order by i.installed_at desc limit 1)
 $$;
 
-comment on function queue.installed is 'Which files of init/ a server applied to this database last.';
+-- queue.installed: keeps a server from before these files had a number from replacing them by its own.
+-- Such a server calls it when it starts, and expects a text. Returns null to one that could not replace them: it goes on
+-- with what is here. Raises QL091 to others. Its own function of this name cannot replace one that returns no text,
+-- which makes its files fail as a whole. Locks nothing.
+do $$
+begin
+    if exists (select from pg_catalog.pg_proc p
+               where p.oid = to_regprocedure('queue.installed()') and p.prorettype = 'text'::regtype) then
+        drop function queue.installed();
+    end if;
+end
+$$;
+
+create or replace function queue.installed()
+returns boolean
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
+as $$
+begin
+    if pg_has_role(current_user, 'queue_owner', 'member') then
+        raise exception using errcode = 'QL091', message = format(
+            'database %I has number %s of init/, which is newer than this server: start a newer one',
+            current_database(), queue.number());
+    end if;
+    return null;
+end
+$$;
+
+comment on function queue.applied is 'Which files of init/ are in force here.';
+comment on function queue.installed is 'Keeps a server from before init/ had a number from replacing it.';
 comment on function queue.tidy is 'Removes a chunk of what nobody needs any more; call it until it returns 0.';

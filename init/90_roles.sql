@@ -1,12 +1,61 @@
 -- Roles: queue_owner owns everything and cannot log in; queue_app may call the functions and nothing else; queue_ro
 -- may read tables and views and nothing else. Grant queue_app or queue_ro to the users who need them.
 -- The functions run as their owner (security definer), with a fixed search_path that ends in pg_temp.
+--
+-- All that is ours is named here, one by one: what somebody else keeps in the schema stays his, with all rights to it.
 
 do $$
 declare
     v_role text;
     v_kind text;
     v_name text;
+    v_relations constant regclass[] := array[
+        'queue.topic', 'queue.message', 'queue.subscriber', 'queue.position', 'queue.publication', 'queue.installation',
+        'queue.topics', 'queue.messages', 'queue.subscribers'];
+    v_public constant regprocedure[] := array[
+        'queue.create_topic(text, text)',
+        'queue.get_topic(text)',
+        'queue.list_topics(text, integer)',
+        'queue.delete_topic(text)',
+        'queue.publish(text, json, text, json, text, bigint)',
+        'queue.publish_batch(text, json, text[], json, text, bigint)',
+        'queue.subscribe(text, text, text, bigint, timestamptz)',
+        'queue.get_subscriber(text, text)',
+        'queue.list_subscribers(text, text, integer)',
+        'queue.unsubscribe(text, text)',
+        'queue.fetch(text, text, integer, bigint, bigint, bigint)',
+        'queue.fetch_json(text, text, integer, bigint, bigint, bigint)',
+        'queue.ack(text, text, bigint, bigint)',
+        'queue.browse(text, bigint, integer, bigint)',
+        'queue.browse_json(text, bigint, integer, bigint)',
+        'queue.heads(text[])',
+        'queue.lags(integer)',
+        'queue.reset(text, bigint, timestamptz, boolean)',
+        'queue.seek(text, text, bigint, timestamptz, boolean)',
+        'queue.tidy(integer)',
+        'queue.number()',
+        'queue.applied()',
+        'queue.installed()'];
+    v_inner constant regprocedure[] := array[
+        'queue.missing(text, text)',
+        'queue.check_name(text, text)',
+        'queue.lock_topic(text)',
+        'queue.next_topic_id()',
+        'queue.check_escapes(json)',
+        'queue.is_same_batch(integer, bigint, bigint, json, text[], json)',
+        'queue.check_parts(json, text[], json)',
+        'queue.check_snapshot(text, integer, bigint)',
+        'queue.offset_at(integer, timestamptz)',
+        'queue.out_of_range(text, bigint, bigint, bigint)',
+        'queue.new_epoch()',
+        'queue.place(text, bigint, timestamptz)',
+        'queue.next_subscriber_id()',
+        'queue.last_within(integer, bigint, integer, bigint)',
+        'queue.slice(integer, bigint, integer, bigint)',
+        'queue.rfc3339(timestamptz)',
+        'queue.as_json(queue.message, text)',
+        'queue.stale_epoch(text, bigint, bigint)',
+        'queue.read_on(text, text, bigint, bigint)'];
 begin
     -- roles belong to the whole cluster: another database may be making them at this moment
     foreach v_role in array array['queue_owner', 'queue_app', 'queue_ro'] loop
@@ -29,28 +78,28 @@ begin
         union all
         select case c.relkind when 'v' then 'view' else 'table' end, c.oid::regclass::text
         from pg_catalog.pg_class c
-        where c.relnamespace = 'queue'::regnamespace and c.relkind in ('r', 'v')
-          and c.relowner <> 'queue_owner'::regrole
+        where c.oid = any (v_relations) and c.relowner <> 'queue_owner'::regrole
         union all
         select 'function', p.oid::regprocedure::text
         from pg_catalog.pg_proc p
-        where p.pronamespace = 'queue'::regnamespace and p.proowner <> 'queue_owner'::regrole
+        where p.oid = any (v_public || v_inner) and p.proowner <> 'queue_owner'::regrole
     loop
         execute format('alter %s %s owner to queue_owner', v_kind, v_name);
+    end loop;
+
+    foreach v_name in array (v_public || v_inner)::text[] loop
+        execute format('revoke all on function %s from public', v_name);
+    end loop;
+    foreach v_name in array v_public::text[] loop
+        execute format('grant execute on function %s to queue_app', v_name);
+    end loop;
+    foreach v_name in array v_relations::text[] loop
+        execute format('grant select on %s to queue_ro', v_name);
     end loop;
 end
 $$;
 
 revoke all on schema queue from public;
-revoke all on all functions in schema queue from public;
+grant usage on schema queue to queue_app, queue_ro;
 -- for all schemas: what everybody may do by default cannot be revoked for one schema alone
 alter default privileges for role queue_owner revoke execute on functions from public;
-
-grant usage on schema queue to queue_app, queue_ro;
-grant select on all tables in schema queue to queue_ro;
-grant execute on function
-    queue.create_topic, queue.get_topic, queue.list_topics, queue.delete_topic,
-    queue.publish, queue.publish_batch, queue.subscribe, queue.get_subscriber, queue.list_subscribers,
-    queue.unsubscribe, queue.fetch, queue.fetch_json, queue.ack, queue.browse, queue.browse_json, queue.heads, queue.lags,
-    queue.reset, queue.seek, queue.tidy, queue.installed
-    to queue_app;

@@ -22,7 +22,7 @@ from granian.server import MPServer
 from server import logs
 from server.address import answers, claim, in_url
 from server.embedded import EmbeddedPostgres, EmbeddedPostgresError
-from server.install import install
+from server.install import InstallError, install
 from server.memory import MALLOC
 from server.settings import Settings, parse
 from server.worker import load
@@ -86,7 +86,7 @@ def main() -> int:
         try:
             dsn = settings.database_url or _embedded(settings, stack)
             _install(dsn)
-        except (EmbeddedPostgresError, psycopg2.Error) as error:
+        except (EmbeddedPostgresError, InstallError, psycopg2.Error) as error:
             log.error("cannot start: %s", str(error).strip())
             return 1
         return _serve(settings, dsn)

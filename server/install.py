@@ -10,12 +10,38 @@ import psycopg2.errors
 from psycopg2.extensions import cursor as Cursor
 
 INIT = Path(__file__).resolve().parent.parent / "init"
+_OURS = INIT / "05_ours.sql"
+_ROLES = INIT / "90_roles.sql"
 _PATIENCE = 60.0
 # Under Postgres' deadlock_timeout (1 s), so that it is we who give way to traffic, never the reverse.
 _LOCK_TIMEOUT = "300ms"
 _PAUSE = 0.1
 
+# Raised by the files: the schema is somebody else's; the database has the files of a newer version.
+_FOREIGN, _NEWER = "QL090", "QL091"
+
+# Whose role lacks what for the files to be applied, as the statements that would help.
+_REMEDIES = """
+with owner (role) as (
+    select n.nspowner from pg_namespace n where n.nspname = 'queue'
+    union select c.relowner from pg_class c where c.relnamespace = to_regnamespace('queue') and c.relname = 'topic'
+    union select r.oid from pg_roles r where r.rolname = 'queue_owner')
+select format('grant %I to %I', r.rolname, current_user)
+from owner join pg_roles r on r.oid = owner.role where not pg_has_role(current_user, r.oid, 'usage')
+union all
+select format('alter role %I createrole', current_user) where to_regrole('queue_owner') is null
+union all
+select format('grant create on database %I to %I', current_database(), current_user)
+where not exists (select from pg_roles r where r.rolname in (current_user, 'queue_owner')
+                  and has_database_privilege(r.oid, current_database(), 'create'))
+order by 1
+"""
+
 log = logging.getLogger(__name__)
+
+
+class InstallError(Exception):
+    """The queue cannot be had in this database; the message says why, and what helps."""
 
 
 def install(dsn: str, directory: Path = INIT) -> bool:
@@ -23,12 +49,13 @@ def install(dsn: str, directory: Path = INIT) -> bool:
 
     The files are applied in name order, all in one transaction under an advisory lock, so any number
     of servers may start at once. A database to which these very files were applied is left alone:
-    a function that was replaced in the database since is kept. While traffic goes on, an attempt
-    that has to wait for a lock is soon given up and repeated, for a minute: traffic is held up by
-    less than a second and never fails. A user who does not own the
-    queue, such as one with queue_app alone, uses what is there.
+    a function that was replaced in the database since is kept. So is one with the files of a higher
+    number, and, by a user who may not change it, any one. While traffic goes on, an attempt that has
+    to wait for a lock is soon given up and repeated, for a minute: traffic is held up by less than a
+    second and never fails.
 
-    Returns True when the files were applied. Raises psycopg2.Error.
+    Returns True when something was applied. Raises InstallError when the schema `queue` is somebody
+    else's, or when there is none and the user may not make it; psycopg2.Error.
     """
     files = sorted(directory.glob("*.sql"))
     texts = [path.read_text(encoding="utf-8") for path in files]
@@ -38,7 +65,7 @@ def install(dsn: str, directory: Path = INIT) -> bool:
     deadline = time.monotonic() + _PATIENCE
     while True:
         try:
-            return _apply(dsn, texts, digest)
+            return _attempt(dsn, texts, digest)
         except (psycopg2.errors.LockNotAvailable, psycopg2.errors.DeadlockDetected):
             if time.monotonic() > deadline:
                 raise
@@ -46,31 +73,65 @@ def install(dsn: str, directory: Path = INIT) -> bool:
             time.sleep(_PAUSE)
 
 
-def _apply(dsn: str, texts: list[str], digest: str) -> bool:
+def _attempt(dsn: str, texts: list[str], digest: str) -> bool:
     connection = psycopg2.connect(dsn, connect_timeout=10)
     try:
         with connection, connection.cursor() as cursor:
-            cursor.execute("set local lock_timeout = '60s'; select pg_advisory_xact_lock(42, -1)")
-            if _installed(cursor, digest):
-                return False
-            cursor.execute("select set_config('lock_timeout', %s, true)", (_LOCK_TIMEOUT,))
-            for text in texts:
-                cursor.execute(text)
-            cursor.execute("insert into queue.installation (digest) values (%s)", (digest,))
-            return True
+            return _apply(cursor, texts, digest)
+    except psycopg2.errors.InsufficientPrivilege as error:
+        with connection, connection.cursor() as cursor:
+            _may_not(cursor, error)
+    except psycopg2.DatabaseError as error:
+        if error.pgcode == _FOREIGN:
+            raise InstallError(error.diag.message_primary) from None
+        if error.pgcode != _NEWER:
+            raise
+        log.info("init/ is left alone: %s", error.diag.message_primary)
     finally:
         connection.close()
+    return False
 
 
-def _installed(cursor: Cursor, digest: str) -> bool:
-    cursor.execute("select to_regproc('queue.installed') is not null")
-    if cursor.fetchone() == (False,):
+def _apply(cursor: Cursor, texts: list[str], digest: str) -> bool:
+    cursor.execute("set local lock_timeout = '60s'; select pg_advisory_xact_lock(42, -1)")
+    cursor.execute(_OURS.read_text(encoding="utf-8"))
+    applied = _applied(cursor) == digest
+    if applied and _owned(cursor):
         return False
-    cursor.execute("""
-        select queue.installed(), pg_has_role(current_user, 'queue_owner', 'member')""")
-    installed, may_install = cursor.fetchone() or (None, False)
-    if installed != digest and not may_install:
-        # a server may run as a mere queue_app; its database is then somebody else's to keep
-        log.warning("the database was not brought to these files of init/: this user may not")
-        return True
-    return bool(installed == digest)
+    cursor.execute("select set_config('lock_timeout', %s, true)", (_LOCK_TIMEOUT,))
+    # restored by another owner, as by pg_restore --no-owner: the functions are those that were there
+    for text in [_ROLES.read_text(encoding="utf-8")] if applied else texts:
+        cursor.execute(text)
+    if not applied:
+        cursor.execute(
+            "insert into queue.installation (digest, number) values (%s, queue.number())", (digest,)
+        )
+    return True
+
+
+def _applied(cursor: Cursor) -> object:
+    """Return the digest of the files that are in force; None when no server applied them."""
+    cursor.execute("select to_regproc('queue.applied') is not null")
+    if cursor.fetchone() == (False,):
+        return None
+    cursor.execute("select digest from queue.applied()")
+    return (cursor.fetchone() or (None,))[0]
+
+
+def _owned(cursor: Cursor) -> bool:
+    cursor.execute(
+        "select nspowner = to_regrole('queue_owner') from pg_namespace where nspname = 'queue'"
+    )
+    return cursor.fetchone() == (True,)
+
+
+def _may_not(cursor: Cursor, error: psycopg2.Error) -> None:
+    """Say which right is missing. Raises InstallError when there is no queue to go on with."""
+    cursor.execute(_REMEDIES)
+    remedies = "; ".join(statement for (statement,) in cursor.fetchall())
+    missing = f"the user of this server may not apply init/: {error.diag.message_primary}; let a superuser "
+    missing += f"say `{remedies}`, or apply it" if remedies else "apply it"
+    cursor.execute("select to_regnamespace('queue') is null")
+    if cursor.fetchone() == (True,):
+        raise InstallError(f"there is no queue in this database, and {missing}")
+    log.warning("the queue stays as it is: %s", missing)

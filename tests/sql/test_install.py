@@ -36,6 +36,14 @@ def fresh(directory: Path, pg_bin: Path | None) -> Iterator[EmbeddedPostgres]:
         yield postgres
 
 
+def others(directory: Path) -> None:
+    """Make other files of init/: a developer's, who has added a function."""
+    for path in FILES:
+        (directory / path.name).write_text(path.read_text())
+    more = "create or replace function queue.more() returns int language sql as 'select 1'"
+    (directory / "95_more.sql").write_text(more)
+
+
 def run(dsn: str, *statements: str) -> None:
     with closing(psycopg2.connect(dsn)) as session:
         session.autocommit = True
@@ -90,7 +98,7 @@ def install_at_once(dsns: list[str]) -> list[str]:
 
 def test_the_second_install_does_nothing(dsn: str, sql: Session) -> None:
     before = sql.rows("select digest, installed_at from queue.installation")
-    assert [digest for digest, _ in before] == [sql.value("select queue.installed()")]
+    assert [digest for digest, _ in before] == [sql.value("select digest from queue.applied()")]
     assert install(dsn) is False  # the template was installed already
     assert sql.rows("select digest, installed_at from queue.installation") == before
 
@@ -103,10 +111,7 @@ def test_a_function_that_was_replaced_is_kept(dsn: str, sql: Session) -> None:
 
 
 def test_other_files_are_installed(dsn: str, sql: Session, tmp_path: Path) -> None:
-    for path in FILES:
-        (tmp_path / path.name).write_text(path.read_text())
-    more = "create or replace function queue.more() returns int language sql as 'select 1'"
-    (tmp_path / "95_more.sql").write_text(more)
+    others(tmp_path)
     assert [install(dsn, tmp_path), install(dsn, tmp_path), install(dsn), install(dsn)] == [
         True,
         False,
@@ -185,7 +190,7 @@ def test_a_mere_user_of_the_queue_leaves_it_as_it_is(
 ) -> None:
     assert install(fresh.dsn) is True
     run(fresh.dsn, "create role bob login in role queue_app")
-    (tmp_path / "10_other.sql").write_text("select 1 / 0")
+    others(tmp_path)
     bob = make_dsn(fresh.dsn, user="bob")
     assert [install(bob), install(bob, tmp_path)] == [False, False]
     run(bob, "select queue.create_topic('orders')", "select queue.publish('orders', '1')")

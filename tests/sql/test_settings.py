@@ -68,7 +68,7 @@ CALLS = [
     "select queue.unsubscribe('t', 's')",
     "select queue.unsubscribe('t', 's')",
     "select queue.tidy()",
-    "select queue.installed() is null",
+    "select number, digest is null from queue.applied()",
     "select queue.delete_topic('t')",
     "select queue.get_topic('t')",
 ]  # fmt: skip
