@@ -5,11 +5,11 @@ Neither view shows a time or the lab's mark, so that a notebook's output is the 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from qlib.checks import integer
 from qlib.errors import InvalidRequest
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _LONGEST_VALUE = 80
 _ROWS_SHOWN = 10
+_LINES_SHOWN = 60  # of a listing
 _AS_IT_IS = ("key", "headers", "payload")  # what pandas might take for numbers, or for nothing
 
 
@@ -219,9 +220,25 @@ class Batch(tuple[Message, ...]):
         return f"<{self._caption()}>"
 
     def _repr_html_(self) -> str:
-        rows = [(str(m.offset), m.key or "", _short(m.payload)) for m in self[:_ROWS_SHOWN]]
-        rest = [("…", "", f"{len(self) - _ROWS_SHOWN} more")] if len(self) > _ROWS_SHOWN else []
-        return _table(self._caption(), ("offset", "key", "payload"), *rows, *rest)
+        names = ["offset", "key", *["headers"] * any(m.headers for m in self), "payload"]
+        return _table_of(self._caption(), names, self, _ROWS_SHOWN)
+
+
+Shown = TypeVar("Shown", bound=_Shown)
+
+
+class Listing(list[Shown]):
+    """A list of topics or subscribers, which a notebook shows as a table."""
+
+    def __init__(self, kind: type[Shown], values: Iterable[Shown]) -> None:
+        """Hold values of one kind, if any."""
+        super().__init__(values)
+        self._kind = kind
+
+    def _repr_html_(self) -> str:
+        caption = f"{len(self)} {self._kind.__name__.lower()}{'s' * (len(self) != 1)}"
+        names = [f.name for f in fields(self._kind) if f.repr]  # type: ignore[arg-type]
+        return _table_of(caption, names, self, _LINES_SHOWN)
 
 
 def instant(moment: datetime) -> str:
@@ -262,8 +279,24 @@ def _time(value: str) -> datetime:
 
 
 def _short(value: object) -> str:
-    text = repr(value)
+    return _cut(repr(value))
+
+
+def _cut(text: str) -> str:
     return text if len(text) <= _LONGEST_VALUE else text[: _LONGEST_VALUE - 1] + "…"
+
+
+def _table_of(caption: str, names: list[str], values: Sequence[_Shown], most: int) -> str:
+    rows = [[_cell(name, value._shown(name)) for name in names] for value in values[:most]]
+    if len(values) > most:
+        rows.append(["…", *[""] * (len(names) - 2), f"{len(values) - most} more"])
+    return _table(caption, names, *rows)
+
+
+def _cell(name: str, value: object) -> str:
+    if name == "payload":  # any JSON: the text "1" is not the number
+        return _short(value)
+    return "" if value is None else _cut(value if isinstance(value, str) else repr(value))
 
 
 def _table(caption: str, heading: Iterable[str], *rows: Iterable[str]) -> str:

@@ -14,7 +14,7 @@ from qlib import batches
 from qlib.checks import integer
 from qlib.errors import InvalidRequest, OutcomeUnknown, QueueError
 from qlib.marks import disposable, marked
-from qlib.models import Batch, Reset, Subscriber, Topic, target
+from qlib.models import Batch, Listing, Reset, Subscriber, Topic, target
 from qlib.transport import Transport, to_json
 from qlib.values import encoder
 
@@ -81,8 +81,8 @@ class QPublisher:
         return self._transport.request("POST", ("topics",), Topic.from_json, body=body)
 
     def topics(self) -> list[Topic]:
-        """Return all topics in name order."""
-        return self._listed(("topics",), "topic", Topic.from_json)
+        """Return all topics in name order; a notebook shows them as a table."""
+        return self._listed(("topics",), Topic)
 
     def topic(self, name: str) -> Topic:
         """Return one topic as it is now. Raises TopicNotFound."""
@@ -96,9 +96,8 @@ class QPublisher:
         self._transport.request("DELETE", ("topics", name), lambda answer: None)
 
     def subscribers(self, topic: str) -> list[Subscriber]:
-        """Return all subscribers of a topic in name order. Raises TopicNotFound."""
-        path = ("topics", topic, "subscribers")
-        return self._listed(path, "subscriber", Subscriber.from_json)
+        """Return all subscribers of a topic in name order, as `topics` does. Raises TopicNotFound."""
+        return self._listed(("topics", topic, "subscribers"), Subscriber)
 
     def browse(self, topic: str, offset: int | None = None, limit: int = 100) -> Batch:
         """Return up to `limit` messages from `offset` on, without a subscriber.
@@ -179,15 +178,16 @@ class QPublisher:
             "POST", ("topics", topic, "reset"), Reset.from_json, body=body
         )
 
-    def _listed(
-        self, path: tuple[str, ...], word: str, read: Callable[[Any], Listed]
-    ) -> list[Listed]:
-        found: list[Listed] = []
+    def _listed(self, path: tuple[str, ...], kind: type[Listed]) -> list[Listed]:
+        found = Listing[Listed](kind, ())
+        word = kind.__name__.lower()
+
+        def read(answer: Any) -> list[Listed]:
+            return [kind.from_json(item) for item in answer[f"{word}s"]]
+
         while True:
             query = {"limit": _PAGE, "after": getattr(found[-1], word) if found else None}
-            page = self._transport.request(
-                "GET", path, lambda answer: [read(item) for item in answer[f"{word}s"]], query=query
-            )
+            page = self._transport.request("GET", path, read, query=query)
             found += page
             if len(page) < _PAGE:
                 return found

@@ -7,6 +7,7 @@ import os
 import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from typing import Any
 
 import pandas as pd
 from psycopg2.extensions import INTEGER, LONGINTEGER, cursor
@@ -25,7 +26,10 @@ _WHOLE = {*INTEGER.values, *LONGINTEGER.values}
 
 
 class Table(pd.DataFrame):
-    """A DataFrame that is shown without its index, which would pass for an offset."""
+    """A DataFrame that is shown without its index, which would pass for an offset.
+
+    Of a long one the first and last rows are shown, as pandas is set.
+    """
 
     @property
     def _constructor(self) -> type[Table]:
@@ -33,10 +37,10 @@ class Table(pd.DataFrame):
 
     def __repr__(self) -> str:
         """Return the rows as text."""
-        return self.to_string(index=False)
+        return self.to_string(index=False, max_rows=_most_rows())
 
     def _repr_html_(self) -> str:
-        return self.to_html(index=False, border=0)
+        return self.to_html(index=False, border=0, max_rows=_most_rows())
 
 
 class Source(str):
@@ -63,9 +67,9 @@ def sql(text: str, *values: object) -> Table:
 
     `values` take the places of the `%s` in the text; without values a `%` is a `%`. A dict is
     sent as JSON, a list as an array; what comes back is what psycopg2 makes of it, with JSON
-    parsed. A statement without rows returns an empty table. Raises psycopg2.Error, and then
-    nothing is changed, unless the connection was lost during the commit; LookupError when
-    $QUEUE_DSN is not set, which `up` does.
+    parsed. Integers are exact, whatever is beside them. A statement without rows returns an empty
+    table. Raises psycopg2.Error, and then nothing is changed, unless the connection was lost during
+    the commit; LookupError when $QUEUE_DSN is not set, which `up` does.
     """
     with _transaction() as rows:
         # psycopg2 looks for placeholders only when there are values
@@ -110,6 +114,11 @@ def database() -> str:
     return dsn
 
 
+def _most_rows() -> int | None:
+    most: int | None = pd.get_option("display.max_rows")
+    return most
+
+
 @contextmanager
 def _transaction() -> Iterator[cursor]:
     opened = closing(connect(database(), options=_BOUNDED))
@@ -130,6 +139,15 @@ def _table(rows: cursor) -> Table:
     columns = rows.description
     frame = pd.DataFrame(rows.fetchall(), columns=[c.name for c in columns], dtype=object)
     for place, column in enumerate(columns):
-        if column.type_code in _WHOLE:  # a null among them would make them floats
-            frame.isetitem(place, frame.iloc[:, place].astype("Int64").array)
-    return Table(frame.infer_objects())
+        values = frame.iloc[:, place]
+        if column.type_code in _WHOLE:
+            frame.isetitem(place, values.astype("Int64").array)
+        elif _is_safe(values):
+            frame.isetitem(place, values.infer_objects())
+    return Table(frame)
+
+
+def _is_safe(values: pd.Series[Any]) -> bool:
+    """Say whether pandas may choose a type: beside a null or a fraction it would round integers."""
+    kinds = set(map(type, values))
+    return int not in kinds or len(kinds) == 1

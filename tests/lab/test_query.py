@@ -1,6 +1,7 @@
 """Raw SQL in, a table out; and the functions as the database holds them."""
 
 from collections.abc import Callable
+from decimal import Decimal
 
 import psycopg2
 import pytest
@@ -24,6 +25,55 @@ def test_a_null_leaves_integers_integers() -> None:
     found = sql("select %s::bigint as a, 1::int as b union all select null, null", great)
     assert found["a"].dropna().tolist() == [great]
     assert "." not in repr(found)
+
+
+GREAT = 2**60 + 1
+
+
+@pytest.mark.parametrize(
+    ("values", "found"),
+    [
+        (f"('{GREAT}'::json), (null)", [GREAT, None]),
+        (f"('{GREAT}'::jsonb), ('null')", [GREAT, None]),
+        (f"('{GREAT}'::json), ('0.5')", [GREAT, 0.5]),
+        (f"('{GREAT}'::json), ('\"x\"')", [GREAT, "x"]),
+        (f"('{2**64 + 1}'::json), ('-1')", [2**64 + 1, -1]),
+        (f"('{GREAT}'::json), ('1')", [GREAT, 1]),
+        (f"('[{GREAT}, null]'::json), (null)", [[GREAT, None], None]),
+        (f"('{{\"a\": {GREAT}}}'::json), (null)", [{"a": GREAT}, None]),
+        (f"(array[{GREAT}, null]), (null)", [[GREAT, None], None]),
+        (f"({GREAT}.5), (null)", [Decimal(f"{GREAT}.5"), None]),
+        ("(4294967295::oid), (null)", [4294967295, None]),
+    ],
+)
+def test_a_large_integer_is_exact_whatever_is_beside_it(values: str, found: list[object]) -> None:
+    column = sql(f"select * from (values {values}) as t (v)")["v"]
+    assert [None if one is None else one for one in column] == found
+    assert [type(one) for one in column] == [type(one) for one in found]
+
+
+def test_a_whole_column_with_nulls_of_every_type_of_integer() -> None:
+    for kind, most in (("smallint", 2**15 - 1), ("int", 2**31 - 1), ("bigint", 2**63 - 1)):
+        column = sql(f"select * from (values ({most}::{kind}), (null)) as t (v)")["v"]
+        assert column.iloc[0] == most and column.isna().tolist() == [False, True]
+    sql("create domain public.number as bigint")
+    column = sql(f"select * from (values ({GREAT}::public.number), (null)) as t (v)")["v"]
+    assert column.iloc[0] == GREAT
+
+
+def test_the_other_types_are_what_pandas_makes_of_them() -> None:
+    found = sql("select 0.5::float8 as a, 'x' as b, now() as c, '7'::json as d, true as e")
+    assert [column.kind for column in found.dtypes.tolist()][:1] == ["f"]
+    assert found["c"].dt.tz is not None and found["d"].dtype == "int64"
+    assert found["e"].dtype == bool
+
+
+def test_a_long_table_is_shown_in_part() -> None:
+    found = sql("select n from generate_series(1, 5000) n")
+    assert len(repr(found).splitlines()) < 100 and found._repr_html_().count("<tr") < 100
+    assert len(found) == 5000 and "5000" in repr(found)
+    short = sql("select n from generate_series(1, 50) n")
+    assert len(repr(short).splitlines()) == 51
 
 
 def test_a_table_is_shown_without_its_index() -> None:

@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import re
 from dataclasses import FrozenInstanceError, fields
 from datetime import UTC, datetime, timedelta, timezone
 from functools import partial
@@ -9,7 +10,7 @@ from functools import partial
 import pytest
 
 from qlib import Batch, InvalidRequest, Message, Reset, Subscriber, Topic
-from qlib.models import instant, target
+from qlib.models import Listing, instant, target
 from tests.qlib.hostile import message, subscriber, topic
 
 RESET = {"topic": "orders", "offset": 0, "subscribers": 3}
@@ -125,6 +126,50 @@ def test_html_is_escaped_and_small():
     rows = values[0]._repr_html_().count("<tr>")
     assert rows == 1 + 10 + 1
     assert "20 more" in values[0]._repr_html_()
+
+
+def columns(page: str) -> list[str]:
+    return re.findall("<th>(.*?)</th>", page)
+
+
+def test_a_batch_shows_headers_where_there_are_some():
+    plain = {"messages": [message(1), message(2)]}
+    assert "headers" not in columns(Batch.from_json(BATCH | plain)._repr_html_())
+    some = {"messages": [message(1), message(2) | {"headers": {"trace": "<7>"}}]}
+    page = Batch.from_json(BATCH | some)._repr_html_()
+    assert "headers" in columns(page)
+    assert "<td></td><td>{&#x27;trace&#x27;: &#x27;&lt;7&gt;&#x27;}</td><td>None</td>" in page
+
+
+def test_a_batch_shows_what_a_payload_is():
+    found = {"messages": [message(1, "1"), message(2, 1), message(3)]}
+    page = Batch.from_json(BATCH | found)._repr_html_()
+    assert [row for row in re.findall("<td>([^<]*)</td></tr>", page)] == [
+        "&#x27;1&#x27;",
+        "1",
+        "None",
+    ]
+
+
+def test_a_listing_is_a_list_and_a_table():
+    topics = Listing(
+        Topic, [Topic.from_json(topic("a", description="<i>")), Topic.from_json(topic("b"))]
+    )
+    assert isinstance(topics, list) and topics == list(topics)
+    page = topics._repr_html_()
+    assert "<caption>2 topics</caption>" in page
+    assert columns(page) == ["topic", "description", "floor", "head", "subscribers"]
+    assert "<td>a</td><td>&lt;i&gt;</td><td>1</td>" in page and "<td>b</td><td></td>" in page
+    for twin in (copy.copy(topics), pickle.loads(pickle.dumps(topics))):
+        assert twin == topics and twin._repr_html_() == page
+
+
+def test_a_listing_is_bounded_and_tells_the_rest():
+    many = Listing(Subscriber, [Subscriber.from_json(subscriber(f"s{n}")) for n in range(1000)])
+    page = many._repr_html_()
+    assert page.count("<tr>") == 1 + 60 + 1 and "940 more" in page
+    assert "<caption>0 subscribers</caption>" in Listing(Subscriber, [])._repr_html_()
+    assert "<caption>1 subscriber</caption>" in Listing(Subscriber, many[:1])._repr_html_()
 
 
 def test_instant_needs_a_zone():

@@ -43,6 +43,7 @@ def test_lists_are_paged_to_the_end(publishing, what):
         *(answer({f"{what}s": [make(name) for name in page]}) for page in pages)
     )
     found = publisher.topics() if what == "topic" else publisher.subscribers("orders")
+    assert "<table>" in found._repr_html_()
     assert [getattr(one, what) for one in found] == names
     assert [seen.query for seen in state.seen] == [
         {"limit": "1000"},
