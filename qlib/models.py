@@ -1,6 +1,7 @@
 """What the queue answers: frozen values with a short repr and an HTML table for notebooks.
 
-Neither view shows a time or the lab's mark, so that a notebook's output is the same in every run.
+They show neither a time nor the lab's mark, so that a notebook's output is the same in every run;
+but for the table of a batch, which tells when its messages were published.
 """
 
 from __future__ import annotations
@@ -220,7 +221,8 @@ class Batch(tuple[Message, ...]):
         return f"<{self._caption()}>"
 
     def _repr_html_(self) -> str:
-        names = ["offset", "key", *["headers"] * any(m.headers for m in self), "payload"]
+        time, headers = ["published_at"] * bool(self), ["headers"] * any(m.headers for m in self)
+        names = ["offset", *time, "key", *headers, "payload"]
         return _table_of(self._caption(), names, self, _ROWS_SHOWN)
 
 
@@ -296,6 +298,8 @@ def _table_of(caption: str, names: list[str], values: Sequence[_Shown], most: in
 def _cell(name: str, value: object) -> str:
     if name == "payload":  # any JSON: the text "1" is not the number
         return _short(value)
+    if isinstance(value, datetime):
+        return f"{value.astimezone(UTC).replace(tzinfo=None):%Y-%m-%d %H:%M:%S.%f}"[:-3] + "Z"
     return "" if value is None else _cut(value if isinstance(value, str) else repr(value))
 
 

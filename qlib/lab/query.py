@@ -143,7 +143,7 @@ def _table(rows: cursor) -> Table:
         if column.type_code in _WHOLE:
             frame.isetitem(place, values.astype("Int64").array)
         elif _is_safe(values):
-            frame.isetitem(place, values.infer_objects())
+            frame.isetitem(place, values.infer_objects().array)
     return Table(frame)
 
 

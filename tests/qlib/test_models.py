@@ -141,6 +141,14 @@ def test_a_batch_shows_headers_where_there_are_some():
     assert "<td></td><td>{&#x27;trace&#x27;: &#x27;&lt;7&gt;&#x27;}</td><td>None</td>" in page
 
 
+def test_a_batch_shows_when_its_messages_were_published():
+    moment = {"published_at": "2026-01-02T03:04:05.678912+02:00"}
+    page = Batch.from_json(BATCH | {"messages": [message(1) | moment]})._repr_html_()
+    assert columns(page) == ["offset", "published_at", "key", "payload"]
+    assert "<td>2026-01-02 01:04:05.678Z</td>" in page
+    assert "published_at" not in Batch.from_json(BATCH | {"messages": []})._repr_html_()
+
+
 def test_a_batch_shows_what_a_payload_is():
     found = {"messages": [message(1, "1"), message(2, 1), message(3)]}
     page = Batch.from_json(BATCH | found)._repr_html_()
