@@ -15,6 +15,8 @@ from qlib.errors import (
     TopicNotFound,
     Unauthorized,
     Unavailable,
+    UnreadableAnswer,
+    UnreadableMessage,
 )
 from qlib.models import Batch, Message, Reset, Subscriber, Topic
 from qlib.publisher import QPublisher
@@ -42,4 +44,6 @@ __all__ = [
     "TopicNotFound",
     "Unauthorized",
     "Unavailable",
+    "UnreadableAnswer",
+    "UnreadableMessage",
 ]

@@ -11,12 +11,15 @@ QueueError
 │   ├── TopicExists
 │   ├── TopicNotFound
 │   ├── Unauthorized
-│   └── Unavailable
+│   ├── Unavailable
+│   └── UnreadableAnswer
+│       └── UnreadableMessage
 └── IndefiniteError
     └── OutcomeUnknown
 
 A definite error says: it surely did not happen. An indefinite one says: it may have happened, or
-may yet. The first line of a class's docstring is its message.
+may yet; only what changes something raises it, since a read that fails has done nothing. The first
+line of a class's docstring is its message.
 """
 
 from __future__ import annotations
@@ -116,6 +119,22 @@ class Unavailable(DefiniteError):
     """The queue cannot be reached or cannot serve now; nothing was done."""
 
 
+class UnreadableAnswer(DefiniteError):
+    """What came back for a read is not what the contract says; nothing was done."""
+
+
+class UnreadableMessage(UnreadableAnswer):
+    """The queue keeps a message that this client cannot read; nothing was done.
+
+    `offset` is its offset, and `epoch` the subscriber's when it was fetched, None from a browse. It
+    is longer or nested deeper than the queue takes by now, or holds a longer number than Python
+    does. It comes again until it is acknowledged: `ack(error.offset)` leaves it behind.
+    """
+
+    offset: int
+    epoch: int | None = None
+
+
 class OutcomeUnknown(IndefiniteError):
     """No valid answer came back: it may have happened, or may yet.
 
@@ -163,6 +182,17 @@ def from_answer(status: int, problem: Mapping[str, Any], retry_after: float = 0.
     if isinstance(error, OffsetOutOfRange):
         error.floor, error.head = _integer(problem, "floor"), _integer(problem, "head")
     return error
+
+
+def is_broken(error: OutcomeUnknown) -> bool:
+    """Tell whether an answer did come, but from no queue: to ask again would not help."""
+    return error.status is not None and error.status < 500
+
+
+def in_doubt(error: DefiniteError) -> OutcomeUnknown:
+    """Return what the error of a last attempt means when an earlier one may have happened."""
+    detail = f"after an attempt without answer: {error}"
+    return OutcomeUnknown(detail, status=error.status, code=error.code, request_id=error.request_id)
 
 
 def _class_for(status: int, code: str | None, outcome: object) -> type[QueueError]:

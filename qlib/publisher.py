@@ -15,6 +15,7 @@ from qlib.checks import integer
 from qlib.errors import InvalidRequest, OutcomeUnknown, QueueError
 from qlib.marks import disposable, marked
 from qlib.models import Batch, Listing, Reset, Subscriber, Topic, target
+from qlib.salvage import salvaged
 from qlib.transport import Transport, to_json
 from qlib.values import encoder
 
@@ -103,15 +104,15 @@ class QPublisher:
         """Return up to `limit` messages from `offset` on, without a subscriber.
 
         Without an offset it starts at the first message still kept. Fewer messages may come when
-        they are large. Raises TopicNotFound or OffsetOutOfRange.
+        they are large, or when one behind them cannot be read. Raises TopicNotFound,
+        OffsetOutOfRange, and UnreadableMessage when the first one cannot be read.
         """
         query = {
             "offset": None if offset is None else integer(offset, "an offset is an integer"),
             "limit": integer(limit, "limit is an integer"),
         }
-        return self._transport.request(
-            "GET", ("topics", topic, "messages"), Batch.from_json, query=query
-        )
+        path = ("topics", topic, "messages")
+        return self._transport.request("GET", path, Batch.from_json, query=query, salvage=salvaged)
 
     def publish(
         self,

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Generator
 from datetime import datetime
-from time import monotonic
 from typing import Any
 
+from qlib import consumer
+from qlib.attempts import Outage
 from qlib.checks import integer
-from qlib.errors import InvalidRequest, QueueError, StaleEpoch
+from qlib.errors import InvalidRequest, UnreadableMessage
 from qlib.models import Batch, Message, Subscriber, instant, target
+from qlib.salvage import salvaged
 from qlib.transport import Transport, to_json
 
 _LONGEST_WAIT = 60.0
-_POLL_SECONDS = 20.0
 
 
 class QSubscriber:
@@ -91,21 +91,40 @@ class QSubscriber:
         """Return up to `limit` messages after the position, and move nothing.
 
         Waits up to `wait` seconds (at most 60) for the first one, and not at all when there are
-        some; the batch is empty when none came. Fewer than `limit` may come when they are large.
-        `after` reads ahead, from the offset after it; it raises StaleEpoch when the subscriber was
-        reset or sought since the newest fetch without it: then fetch so again. The same messages
-        come again until they are acknowledged. Raises InvalidRequest, or OffsetOutOfRange when
-        messages that were not acknowledged are no longer kept: seek to go on.
+        some; the batch is empty when none came. Fewer than `limit` may come when they are large, or
+        when one behind them cannot be read. `after` reads ahead, from the offset after it; it
+        raises StaleEpoch when the subscriber was reset or sought since the newest fetch without it:
+        then fetch so again. The same messages come again until they are acknowledged. Raises
+        InvalidRequest; OffsetOutOfRange when messages that were not acknowledged are no longer
+        kept: seek to go on; and UnreadableMessage when the first one cannot be read.
         """
         if not isinstance(wait, int | float) or not 0 <= wait <= _LONGEST_WAIT:
             raise InvalidRequest(f"wait must lie between 0 and 60 seconds, not {wait!r}")
-        query = {"limit": limit, "wait": f"{wait:.3f}".rstrip("0").rstrip("."), "after": after}
-        query["epoch"] = None if after is None else self._epoch
-        path = (*self._path, "messages")
-        batch = self._transport.request("GET", path, Batch.from_json, query=query, wait=wait)
-        if batch.epoch is not None:
-            self._epoch = batch.epoch
+        return self._fetch(limit, wait, after=after)
+
+    def _fetch(
+        self, limit: int, wait: float, outage: Outage | None = None, after: int | None = None
+    ) -> Batch:
+        epoch = None if after is None else self._epoch
+        try:
+            batch = self._transport.request(
+                "GET",
+                (*self._path, "messages"),
+                Batch.from_json,
+                query={"limit": limit, "after": after, "epoch": epoch},
+                wait=wait,
+                outage=outage,
+                salvage=salvaged,
+            )
+        except UnreadableMessage as error:
+            self._seen(error.epoch)
+            raise
+        self._seen(batch.epoch)
         return batch
+
+    def _seen(self, epoch: int | None) -> None:
+        if epoch is not None:
+            self._epoch = epoch
 
     def ack(self, message: Message | int) -> int:
         """Acknowledge a message, or an offset, with all before it; return the position then.
@@ -138,7 +157,7 @@ class QSubscriber:
             )
         return message.offset, message.epoch
 
-    def _acknowledge(self, offset: int, epoch: int) -> int:
+    def _acknowledge(self, offset: int, epoch: int | None, outage: Outage | None = None) -> int:
         fields = {"offset": offset, "epoch": epoch}
         return self._transport.request(
             "POST",
@@ -146,6 +165,7 @@ class QSubscriber:
             _position,
             body=to_json(fields, "the ack"),
             repeatable=True,
+            outage=outage,
         )
 
     def seek(self, to: int | datetime, *, dry_run: bool = False) -> Subscriber:
@@ -169,45 +189,30 @@ class QSubscriber:
         """
         self._transport.request("DELETE", self._path, lambda answer: None)
 
-    def consume(self, limit: int = 100, wait: float | None = None) -> Iterator[Message]:
+    def consume(
+        self,
+        limit: int = 100,
+        wait: float | None = None,
+        *,
+        patience: float | None = None,
+        skip_unreadable: bool = False,
+    ) -> Generator[Message, None, None]:
         """Yield message after message, and acknowledge those that the loop got through.
 
         A message is done when the loop asks for the next one. Acks are sent one a batch of up to
         `limit`, and when the loop is left, by whatever way: the message at hand is then not
         acknowledged. Ends when nothing came for `wait` seconds, at 0 with the backlog; goes on for
         ever when it is None. After a reset or seek it goes on from the new position. A message may
-        come again, after a crash or when its ack failed, but none is left out. An ack that fails
-        while the loop is left raises nothing; any other error ends the loop.
-        """
-        quiet_since = monotonic()
-        while True:
-            left = _POLL_SECONDS if wait is None else quiet_since + wait - monotonic()
-            batch = self.fetch(limit, wait=max(0.0, min(left, _POLL_SECONDS)))
-            if batch:
-                yield from self._worked_through(batch)
-                quiet_since = monotonic()
-            elif wait is not None and monotonic() >= quiet_since + wait:
-                return
+        come again, after a crash or when its ack failed, but none is left out.
 
-    def _worked_through(self, batch: Batch) -> Iterator[Message]:
-        done: Message | None = None
-        try:
-            for message in batch:
-                yield message
-                done = message
-        except BaseException:
-            # The loop was left. What is not acknowledged now comes again, so a failing ack must
-            # not take the place of the exception that may be under way.
-            if done is not None:
-                with suppress(QueueError):
-                    self.ack(done)
-            raise
-        try:
-            self.ack(batch[-1])
-        except QueueError as error:
-            # Behind an unknown outcome stands the refusal of the last attempt.
-            if not isinstance(error, StaleEpoch) and not isinstance(error.__cause__, StaleEpoch):
-                raise
+        An outage of the server or the database (Unavailable, or an ack of unknown outcome) is sat
+        through and told once, to the logger "qlib". It is given up, with its error, after
+        `patience` seconds; by default never, or after `wait` seconds when that is given. Any other
+        error ends the loop. A message that cannot be read does so, as UnreadableMessage, when those
+        before it are done; with `skip_unreadable` it is acknowledged instead, and the log says so.
+        An ack that fails while the loop is left raises nothing, and is not waited for in an outage.
+        """
+        return consumer.loop(self, limit, wait, patience, skip_unreadable)
 
 
 def _position(answer: Any) -> int:

@@ -2,40 +2,31 @@
 
 from __future__ import annotations
 
-import json
 import os
-import random
-import re
-import ssl
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from json import JSONEncoder
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 from urllib.parse import quote, urlsplit
 
 import requests
 import urllib3
-from urllib3.exceptions import MaxRetryError, NewConnectionError
 
+from qlib import answers
+from qlib.attempts import Attempts, Outage, pauses
 from qlib.connection import Session
 from qlib.errors import (
-    DefiniteError,
     InvalidRequest,
     MessageTooLarge,
     OutcomeUnknown,
     QueueError,
-    Unavailable,
-    from_answer,
+    UnreadableAnswer,
 )
 
 Answer = TypeVar("Answer")
 
 _DEFAULT_URL = "http://127.0.0.1:8008"
-_ANSWER_SECONDS = 10.0
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 2.0
 _LARGEST_REQUEST = 16 * 2**20
-_LARGEST_ANSWER = 64 * 2**20
-_PIECE = 2**18
 
 _encode = JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
@@ -50,6 +41,17 @@ def to_json(value: object, name: str) -> bytes:
         return _encode(value).encode()
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidRequest(f"{name} is not JSON: {error}") from error
+
+
+class Reply(NamedTuple):
+    """What came with a good answer, beside its JSON.
+
+    `doubt` tells that an earlier attempt may have been carried out, too.
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    doubt: bool
 
 
 class Transport:
@@ -77,37 +79,38 @@ class Transport:
         query: Mapping[str, Any] | None = None,
         body: bytes | None = None,
         repeatable: bool = False,
-        wait: float = 0.0,
+        wait: float | None = None,
+        outage: Outage | None = None,
+        salvage: Callable[[bytes, bool], Answer | None] | None = None,
+        heard: Callable[[Reply], None] | None = None,
     ) -> Answer:
         """Send one request, again where that is safe, and return what `read` makes of the answer.
 
         `path` holds unencoded segments. `read` gets the answer's JSON and may raise KeyError,
-        TypeError or ValueError for an answer that breaks the contract. `wait` is the long poll's
-        length in seconds, granted on top of the timeout. A request that was surely not done
-        because the server is unavailable is sent again; one of unknown outcome only when it is a
-        GET or `repeatable`. Raises the error of the last attempt; but when an earlier attempt of
-        anything other than a GET may have happened, OutcomeUnknown.
+        TypeError or ValueError for an answer that breaks the contract; `salvage` may then still
+        make something of its bytes (False: of the first ones), or None. `heard` is told what came
+        beside a good answer. `wait` is the long poll's length in seconds, granted on top of the
+        timeout. An `outage` ends the attempts with it, and is told when it begins.
+
+        A request that was surely not done because the server is unavailable is sent again; one of
+        unknown outcome only when it is a GET or `repeatable`; a long poll then asks for no more
+        than what is left. Raises the error of the last attempt; but when an earlier attempt may
+        have changed something, OutcomeUnknown, and of a GET never that.
         """
         url = "/".join([self.url, *map(_segment, path)])
         if body is not None and len(body) > _LARGEST_REQUEST:
             raise MessageTooLarge(f"the request is {len(body)} bytes, at most {_LARGEST_REQUEST}")
-        options = {"params": query, "data": body}
-        deadline = time.monotonic() + self._timeout + wait
-        writes, doubt = method != "GET", False
-        for pause in _pauses():
+        attempts = Attempts(method, url, query or {}, body, repeatable, self._timeout, wait, outage)
+        for pause in pauses():
             try:
-                return self._attempt(method, url, read, options, _ANSWER_SECONDS + wait, deadline)
+                response, content, whole = self._exchange(attempts)
+                answer = _read(response, content, whole, read, salvage)
             except QueueError as error:
-                unknown = isinstance(error, OutcomeUnknown)
-                doubt = doubt or (writes and unknown)
-                again = isinstance(error, Unavailable) or (unknown and (repeatable or not writes))
-                pause = max(pause, error.retry_after)
-                if not again or time.monotonic() + pause >= deadline:
-                    if doubt and isinstance(error, DefiniteError):
-                        # This attempt surely did nothing, but an earlier one may have.
-                        raise OutcomeUnknown(f"after an attempt without answer: {error}") from error
-                    raise
-            time.sleep(pause)
+                time.sleep(attempts.pause_after(error, pause))
+                continue
+            if heard:
+                heard(Reply(response.status_code, response.headers, attempts.doubt))
+            return answer
         raise AssertionError  # the pauses never end
 
     def close(self) -> None:
@@ -118,36 +121,42 @@ class Transport:
         self._process = os.getpid()
         self._session = Session(self._token)
 
-    def _attempt(
-        self,
-        method: str,
-        url: str,
-        read: Callable[[Any], Answer],
-        options: Mapping[str, Any],
-        seconds: float,
-        deadline: float,
-    ) -> Answer:
+    def _exchange(self, attempts: Attempts) -> tuple[requests.Response, bytes, bool]:
         if self._process != os.getpid():
             # A forked child must not share its parent's sockets: their answers would get mixed.
             self._open()
-        # The pause before may have overrun the deadline by a hair, and 0 is no valid timeout.
-        limit: Any = urllib3.Timeout(total=max(min(seconds, deadline - time.monotonic()), 0.001))
+        query, seconds = attempts.next()
+        limit: Any = urllib3.Timeout(total=seconds)
+        options: Any = {"stream": True, "allow_redirects": False, "timeout": limit}
         try:
             with self._session.request(
-                method, url, stream=True, allow_redirects=False, timeout=limit, **options
+                attempts.method, attempts.url, params=query, data=attempts.body, **options
             ) as response:
-                content = _content(response)
+                return response, *answers.content(response)
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
-            raise _failure(error, self.url) from error
-        if not 200 <= response.status_code < 300:
-            raise _refusal(response, content)
-        try:
-            return read(_parsed(content) if content else {})
-        except (KeyError, TypeError, ValueError, RecursionError) as error:
-            raise OutcomeUnknown(
-                f"the answer is not what the contract says: {error!r:.200}",
-                status=response.status_code,
-            ) from error
+            raise answers.failure(error, self.url) from error
+
+
+def _read(
+    response: requests.Response,
+    content: bytes,
+    whole: bool,
+    read: Callable[[Any], Answer],
+    salvage: Callable[[bytes, bool], Answer | None] | None,
+) -> Answer:
+    if not 200 <= response.status_code < 300:
+        raise answers.refusal(response, content)
+    try:
+        return read(answers.parsed(content, whole))
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        salvaged = salvage(content, whole) if salvage else None
+        if salvaged is not None:
+            return salvaged
+        detail = f"the answer is not what the contract says: {error!r:.200}"
+        if not whole and response.request.method == "GET":
+            raise UnreadableAnswer(detail, status=response.status_code) from error  # not again
+        status = response.status_code if answers.is_delimited(response) else None
+        raise OutcomeUnknown(detail, status=status) from error
 
 
 def _check(url: str, token: str | None, timeout: float) -> None:
@@ -173,50 +182,3 @@ def _segment(name: str) -> str:
         return quote(name, safe="")
     except (TypeError, UnicodeEncodeError) as error:
         raise InvalidRequest(f"{name!r} cannot be a name") from error
-
-
-def _pauses() -> Iterator[float]:
-    longest = _FIRST_PAUSE
-    while True:
-        # Full jitter: clients that failed together must not come back together.
-        yield random.uniform(0.0, longest)
-        longest = min(2 * longest, _LONGEST_PAUSE)
-
-
-def _content(response: requests.Response) -> bytes:
-    content = bytearray()
-    while piece := response.raw.read(_PIECE, decode_content=False):
-        content += piece
-        if len(content) > _LARGEST_ANSWER:
-            raise OutcomeUnknown(f"the answer is longer than {_LARGEST_ANSWER} bytes")
-    return bytes(content)
-
-
-def _parsed(content: bytes) -> Any:
-    answer = json.loads(content.decode())
-    if not isinstance(answer, dict):
-        raise TypeError("it is not an object")
-    return answer
-
-
-def _refusal(response: requests.Response, content: bytes) -> QueueError:
-    try:
-        problem = _parsed(content)
-    except (TypeError, ValueError, RecursionError):
-        problem = {}
-    after = response.headers.get("Retry-After", "")
-    seconds = float(after) if re.fullmatch("[0-9]{1,9}", after) else 0.0
-    return from_answer(response.status_code, problem, seconds)
-
-
-def _failure(error: Exception, url: str) -> QueueError:
-    reason = error.args[0] if error.args else None
-    reason = reason.reason if isinstance(reason, MaxRetryError) else reason
-    cause = reason.args[0] if isinstance(reason, Exception) and reason.args else None
-    if isinstance(error, requests.ConnectTimeout) or isinstance(reason, NewConnectionError):
-        return Unavailable(f"no connection to {url}: is the server running there?")
-    if isinstance(cause, ssl.SSLCertVerificationError):
-        return Unavailable(f"the server's certificate is not trusted: {cause}")
-    if isinstance(error, requests.exceptions.InvalidURL):
-        return InvalidRequest(str(error))
-    return OutcomeUnknown(f"the connection failed: {error!r:.200}")

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from psycopg2.extensions import connection
 
-from qlib import OffsetOutOfRange, OutcomeUnknown, QPublisher, QSubscriber, StaleEpoch
+from qlib import OffsetOutOfRange, OutcomeUnknown, QPublisher, QSubscriber, StaleEpoch, Unavailable
 from server.embedded import EmbeddedPostgres
 from tests.proxy import cutting
 from tests.server_process import ServerProcess, serving
@@ -292,6 +292,10 @@ def test_P10_an_unknown_outcome_is_said(server: ServerProcess, topic: str) -> No
         assert deaf.cut > 2
         deaf.left = 0
         assert pub.publish(topic, "told by hand", sequence=unknown.value.sequence) == 1
+    with cutting(server.url, 1000) as deaf, QPublisher(deaf.url, timeout=1) as pub:
+        with pytest.raises(Unavailable):  # a read: nothing happened
+            pub.browse(topic)
+        assert deaf.cut > 2
     with cutting(server.url, 3) as flaky, QPublisher(flaky.url) as pub:
         assert pub.publish_many(topic, ["a", "b"]) == range(2, 4)
         assert flaky.cut == 3

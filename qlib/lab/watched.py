@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from datetime import datetime
 from functools import partial
 from itertools import chain
 from types import TracebackType
 from typing import Any, cast
 
-from qlib import batches
+from qlib import batches, consumer
+from qlib.attempts import Outage
 from qlib.errors import QueueError
 from qlib.lab.operation import Recorder, messages, values
 from qlib.models import Batch, Message, Reset, Subscriber, Topic
@@ -178,9 +179,15 @@ class WatchedSubscriber(_Watched):
 
     def fetch(self, limit: int = 100, wait: float = 0.0, *, after: int | None = None) -> Batch:
         """Return messages after the position, or after an offset, and move nothing."""
+        return self._fetched(lambda: self._client.fetch(limit, wait, after=after), limit, after)
+
+    def _fetch(self, limit: int, wait: float, outage: Outage | None = None) -> Batch:
+        return self._fetched(lambda: self._client._fetch(limit, wait, outage), limit)
+
+    def _fetched(self, act: Callable[[], Batch], limit: int, after: int | None = None) -> Batch:
         return self._call(
             "fetch",
-            act=lambda: self._client.fetch(limit, wait, after=after),
+            act=act,
             told=lambda batch: messages(batch) | {"position": batch.position, "epoch": batch.epoch},
             limit=limit,
             offset=after,
@@ -191,12 +198,15 @@ class WatchedSubscriber(_Watched):
         """Acknowledge a message, or an offset, with all before it; return the position then."""
         # Asked here, so that what is recorded is what is sent, even when another thread fetches at
         # this moment.
-        return self._acknowledge(*self._client._place(message))
+        return self._acknowledge(*self._place(message))
 
-    def _acknowledge(self, offset: int, epoch: int) -> int:
+    def _place(self, message: Message | int) -> tuple[int, int]:
+        return self._client._place(message)
+
+    def _acknowledge(self, offset: int, epoch: int | None, outage: Outage | None = None) -> int:
         return self._call(
             "ack",
-            act=lambda: self._client._acknowledge(offset, epoch),
+            act=lambda: self._client._acknowledge(offset, epoch, outage),
             told=lambda position: {"position": position},
             offset=offset,
             epoch=epoch,
@@ -214,11 +224,16 @@ class WatchedSubscriber(_Watched):
         """Delete the subscriber, whose positions are then left out of the check."""
         self._call("unsubscribe", act=self._client.unsubscribe)
 
-    def consume(self, limit: int = 100, wait: float | None = None) -> Iterator[Message]:
+    def consume(
+        self,
+        limit: int = 100,
+        wait: float | None = None,
+        *,
+        patience: float | None = None,
+        skip_unreadable: bool = False,
+    ) -> Generator[Message, None, None]:
         """Yield message after message, by the client's own loop over the stand-in's methods."""
-        return QSubscriber.consume(cast(QSubscriber, self), limit, wait)
-
-    _worked_through = QSubscriber._worked_through
+        return consumer.loop(self, limit, wait, patience, skip_unreadable)
 
 
 def _standing(subscriber: Subscriber) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from qlib import QPublisher, QSubscriber
+from qlib import QPublisher, QSubscriber, attempts, consumer, transport
 from tests.qlib.hostile import Hostile, Step, answer, hostile, subscriber
 
 
@@ -33,3 +33,20 @@ def subscribed() -> Iterator[Callable[..., tuple[Hostile, QSubscriber]]]:
             return server, opened.enter_context(reader)
 
         yield start
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Let pauses pass at once on the client's clock; the list holds them."""
+    pauses: list[float] = []
+    real = transport.time.monotonic
+
+    class Clock:
+        monotonic = staticmethod(lambda: real() + sum(pauses))
+        sleep = staticmethod(pauses.append)
+
+    monkeypatch.setattr(transport, "time", Clock)
+    monkeypatch.setattr(attempts, "time", Clock)
+    monkeypatch.setattr(consumer, "monotonic", Clock.monotonic)
+    monkeypatch.setattr(consumer, "sleep", Clock.sleep)
+    return pauses

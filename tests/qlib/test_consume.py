@@ -5,11 +5,16 @@ from collections.abc import Iterator
 import pytest
 
 from qlib import (
+    Batch,
+    Message,
     OffsetOutOfRange,
     OutcomeUnknown,
     QSubscriber,
     SubscriberNotFound,
-    subscriber,
+    Unauthorized,
+    Unavailable,
+    UnreadableAnswer,
+    consumer,
 )
 from tests.qlib.hostile import (
     STALE,
@@ -19,6 +24,7 @@ from tests.qlib.hostile import (
     busy,
     cut,
     fetched,
+    html,
     problem,
     unsure,
     waits,
@@ -50,15 +56,15 @@ class Clock:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, early: float = 0.0) -> None:
         self.now = 100.0
-        fetch = QSubscriber.fetch
+        fetch = QSubscriber._fetch
 
-        def waited(reader: QSubscriber, limit: int, wait: float) -> object:
-            batch = fetch(reader, limit, wait)
+        def waited(reader: QSubscriber, limit: int, wait: float, outage: object) -> object:
+            batch = fetch(reader, limit, wait, outage)
             self.now += 0.0 if batch else max(wait - early, 0.1)
             return batch
 
-        monkeypatch.setattr(QSubscriber, "fetch", waited)
-        monkeypatch.setattr(subscriber, "monotonic", lambda: self.now)
+        monkeypatch.setattr(QSubscriber, "_fetch", waited)
+        monkeypatch.setattr(consumer, "monotonic", lambda: self.now)
 
 
 def test_consume_ends_when_nothing_came_for_so_long(subscribed, monkeypatch):
@@ -130,22 +136,22 @@ def test_an_ack_that_fails_does_not_hide_the_exception(subscribed, failure):
         messages.throw(ZeroDivisionError())
 
 
-def planted_early_ack(reader: QSubscriber, batch: object) -> Iterator[object]:
+def planted_early_ack(patient: consumer.Patience, batch: Batch) -> Iterator[Message]:
     """Acknowledge each message before it is handled: at most once, a bug."""
     for message in batch:
-        reader.ack(message)
+        patient.reader.ack(message)
         yield message
 
 
-def planted_no_ack(reader: QSubscriber, batch: object) -> Iterator[object]:
+def planted_no_ack(patient: consumer.Patience, batch: Batch) -> Iterator[Message]:
     """Forget what was done when the loop is left: a bug."""
     yield from batch
-    reader.ack(batch[-1])
+    patient.reader.ack(batch[-1])
 
 
 @pytest.mark.parametrize("bug", [planted_early_ack, planted_no_ack])
 def test_control_wrong_acks_are_caught(subscribed, monkeypatch, bug):
-    monkeypatch.setattr(QSubscriber, "_worked_through", bug)
+    monkeypatch.setattr(consumer, "_worked_through", bug)
     with pytest.raises(AssertionError):
         leave_by_exception(*subscribed(fetched(1, 2, 3), acked(1), acked(2)))
 
@@ -177,10 +183,27 @@ def test_consume_outlives_a_restart_of_the_server(subscribed):
         ([fetched(1), problem(404, "subscriber_not_found")], SubscriberNotFound),
         ([problem(404, "subscriber_not_found")], SubscriberNotFound),
         ([problem(410, "offset_out_of_range")], OffsetOutOfRange),
-        ([fetched(1), *[cut] * 200], OutcomeUnknown),
+        ([problem(401, "unauthorized")], Unauthorized),
+        ([problem(409, "offset_out_of_range")], OffsetOutOfRange),
+        ([*[html()] * 200], UnreadableAnswer),
+        ([*[html(302)] * 200], UnreadableAnswer),
+        ([fetched(1), cut, problem(404, "subscriber_not_found")], OutcomeUnknown),
+        ([fetched(1), *[html()] * 200], OutcomeUnknown),
     ],
 )
-def test_other_errors_end_consume(subscribed, script, expected):
+def test_other_errors_end_consume(subscribed, script, expected, caplog):
+    _, reader = subscribed(*script, timeout=0.3)
+    with pytest.raises(expected):
+        list(reader.consume())
+    assert caplog.messages == []
+
+
+@pytest.mark.parametrize(
+    ("script", "expected"),
+    [([busy()] * 200, Unavailable), ([fetched(1), *[cut] * 200], OutcomeUnknown)],
+)
+def test_with_an_end_an_outage_ends_consume(subscribed, script, expected, caplog):
     _, reader = subscribed(*script, timeout=0.3)
     with pytest.raises(expected):
         list(reader.consume(wait=0))
+    assert caplog.messages == []

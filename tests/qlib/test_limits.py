@@ -8,8 +8,10 @@ from requests.adapters import HTTPAdapter
 from qlib import (
     OutcomeUnknown,
     Unavailable,
+    UnreadableAnswer,
+    answers,
+    attempts,
     connection,
-    transport,
 )
 from tests.qlib.door import GOOD, WHOLE, send
 from tests.qlib.hostile import (
@@ -29,20 +31,6 @@ def refused_url() -> str:
         return f"http://127.0.0.1:{unused.getsockname()[1]}"
 
 
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Let pauses pass at once on the door's clock; the list holds them."""
-    pauses: list[float] = []
-    real = transport.time.monotonic
-
-    class Clock:
-        monotonic = staticmethod(lambda: real() + sum(pauses))
-        sleep = staticmethod(pauses.append)
-
-    monkeypatch.setattr(transport, "time", Clock)
-    return pauses
-
-
 def test_nobody_listening_is_unavailable_until_somebody_does(clock):
     with pytest.raises(Unavailable):
         send(refused_url(), timeout=1.0)
@@ -60,8 +48,8 @@ def test_an_unknown_name_is_unavailable(monkeypatch):
 
 
 def test_pauses_grow_with_jitter_to_a_limit(monkeypatch):
-    monkeypatch.setattr(transport.random, "uniform", lambda low, high: (low, high))
-    pauses = transport._pauses()
+    monkeypatch.setattr(attempts.random, "uniform", lambda low, high: (low, high))
+    pauses = attempts.pauses()
     spans = [next(pauses) for _ in range(9)]
     assert spans == [(0.0, high) for high in (0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 2.0, 2.0, 2.0)]
 
@@ -121,10 +109,14 @@ def test_control_plain_requests_would_wait_for_a_trickle(monkeypatch):
 
 
 def test_an_endless_answer_is_cut_off(monkeypatch):
-    monkeypatch.setattr(transport, "_LARGEST_ANSWER", 2**20)
+    monkeypatch.setattr(answers, "LARGEST", 2**20)
     huge = raw(http(200, b'{"value":7}' + b" " * 2**23), more=True)
-    with hostile(huge, GOOD) as server, pytest.raises(OutcomeUnknown, match="longer"):
-        send(server.url)
+    with hostile(huge, huge, GOOD) as server:
+        with pytest.raises(OutcomeUnknown, match="longer"):
+            send(server.url)
+        with pytest.raises(UnreadableAnswer, match="longer"):
+            send(server.url, "GET")
+        assert len(server.seen) == 2  # it would be as long again
     monkeypatch.undo()
     with hostile(huge) as server:
         assert send(server.url) == 7

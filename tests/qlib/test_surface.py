@@ -31,6 +31,8 @@ def test_all_is_exactly_this():
         "TopicNotFound",
         "Unauthorized",
         "Unavailable",
+        "UnreadableAnswer",
+        "UnreadableMessage",
     ]
     for name in qlib.__all__:
         assert getattr(qlib, name).__doc__

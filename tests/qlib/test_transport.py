@@ -7,20 +7,26 @@ from collections.abc import Callable
 import pytest
 
 from qlib import (
+    DefiniteError,
     MessageTooLarge,
     OutcomeUnknown,
     QueueError,
     TopicNotFound,
     Unavailable,
+    UnreadableAnswer,
+    attempts,
+    errors,
     transport,
 )
 from qlib.transport import Transport
 from tests.qlib.door import GOOD, WHOLE, send
 from tests.qlib.hostile import (
+    Hostile,
     answer,
     busy,
     cut,
     cut_unread,
+    hang,
     hostile,
     html,
     http,
@@ -108,6 +114,58 @@ def test_a_read_is_never_in_doubt():
     assert doubtful_write("GET", busy()) is Unavailable
 
 
+# What came, but from no queue; after everything else of UNCLEAR a read may be asked for again.
+BROKEN = {
+    *("not JSON", "not an object", "a member missing", "no body", "HTML", "not UTF-8", "deep"),
+    *("gzip bomb", "redirect", "bad redirect"),
+}
+
+
+@pytest.mark.parametrize("unclear", UNCLEAR)
+def test_a_failed_read_surely_did_nothing(unclear):
+    with hostile(*[UNCLEAR[unclear]] * 50) as server:
+        with pytest.raises(DefiniteError) as raised:
+            send(server.url, "GET", timeout=0.2)
+        assert type(raised.value) is (UnreadableAnswer if unclear in BROKEN else Unavailable)
+        assert len(server.seen) >= 2
+    with hostile(hang) as server, pytest.raises(Unavailable):
+        send(server.url, "GET", timeout=0.2)
+
+
+def test_a_broken_answer_is_told_apart_in_a_write_too():
+    for unclear, script in UNCLEAR.items():
+        with hostile(script) as server:
+            with pytest.raises(OutcomeUnknown) as raised:
+                send(server.url)
+            assert errors.is_broken(raised.value) is (unclear in BROKEN), unclear
+
+
+def polled(server: Hostile) -> list[float]:
+    """Return what each request was ready to wait for."""
+    return [float(seen.query["wait"]) for seen in server.seen]
+
+
+def repeats_for_what_is_left() -> None:
+    """Check what a long poll of 20 s with 30 s of patience asks for when it is repeated."""
+    with hostile(cut, busy("14"), busy("20"), busy("11"), GOOD) as server:
+        assert send(server.url, "GET", timeout=30.0, wait=20.0) == 7
+        first, second, third, fourth, last = polled(server)
+        assert first == second == 20.0  # there is time for that
+        assert third == 20.0  # 36 s are left, 10 of them for the answer
+        assert 5.0 < fourth <= 6.0  # of 16 s
+        assert last == 0.0  # of 5 s
+
+
+def test_a_repeated_long_poll_asks_for_no_more_than_is_left(clock):
+    repeats_for_what_is_left()
+
+
+def test_control_a_long_poll_that_asks_for_all_again_is_caught(clock, monkeypatch):
+    monkeypatch.setattr(attempts, "min", lambda *values: values[0], raising=False)
+    with pytest.raises(AssertionError):
+        repeats_for_what_is_left()
+
+
 def test_doubt_is_told_with_the_last_answer():
     with hostile(cut, problem(404, "topic_not_found", detail="gone")) as server:
         with pytest.raises(OutcomeUnknown, match="gone") as raised:
@@ -117,13 +175,13 @@ def test_doubt_is_told_with_the_last_answer():
 
 def test_control_a_door_that_forgets_the_doubt_is_caught(monkeypatch):
     # The doubt is only told when the last error is a DefiniteError: plant that none is.
-    monkeypatch.setattr(transport, "DefiniteError", OutcomeUnknown)
+    monkeypatch.setattr(attempts, "DefiniteError", OutcomeUnknown)
     with pytest.raises(AssertionError):
         test_once_in_doubt_a_write_stays_in_doubt("unavailable")
 
 
 def test_control_a_door_that_repeats_everything_is_caught(monkeypatch):
-    monkeypatch.setattr(transport, "Unavailable", QueueError)
+    monkeypatch.setattr(attempts, "Unavailable", QueueError)
     with pytest.raises((AssertionError, pytest.fail.Exception)):
         test_unclear_answers_are_unknown_and_a_write_is_not_repeated("500")
 

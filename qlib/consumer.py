@@ -1,0 +1,133 @@
+"""The loop behind `QSubscriber.consume`: what it acknowledges when, and how it sits out an outage."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Generator
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from math import inf
+from time import monotonic, sleep
+from typing import Protocol, TypeVar
+
+from qlib.attempts import Outage, pauses
+from qlib.errors import (
+    DefiniteError,
+    OutcomeUnknown,
+    QueueError,
+    StaleEpoch,
+    Unavailable,
+    UnreadableMessage,
+    in_doubt,
+    is_broken,
+)
+from qlib.models import Batch, Message
+
+T = TypeVar("T")
+
+_POLL_SECONDS = 20.0
+_LEAVING_SECONDS = 2.0
+
+_log = logging.getLogger("qlib")
+
+
+class Reader(Protocol):
+    """What the loop needs of a subscriber."""
+
+    def _fetch(self, limit: int, wait: float, outage: Outage | None = None) -> Batch: ...
+
+    def _place(self, message: Message | int) -> tuple[int, int]: ...
+
+    def _acknowledge(self, offset: int, epoch: int | None, outage: Outage | None = None) -> int: ...
+
+
+@dataclass(frozen=True)
+class Patience:
+    """Does the same call again through an outage, for `most` seconds; `given` is the caller's own.
+
+    When the caller has not said for how long, a call is not cut short.
+    """
+
+    reader: Reader
+    given: float | None
+    most: float
+
+    def through(self, act: Callable[[Outage], T]) -> T:
+        """Do it until it is answered, and return that; raise what no patience helps against."""
+        outage, told, doubt = Outage(inf if self.given is None else self.given), False, False
+        for pause in pauses():
+            try:
+                return act(outage)
+            except QueueError as error:
+                doubt = doubt or isinstance(error, OutcomeUnknown)
+                if not _passes(error) or outage.lasted(self.most):
+                    if doubt and isinstance(error, DefiniteError):
+                        raise in_doubt(error) from error
+                    raise
+                if not told:
+                    _log.warning("%r goes on when the queue answers again: %s", self.reader, error)
+                told = True
+            sleep(pause)
+        raise AssertionError  # the pauses never end
+
+
+def loop(
+    reader: Reader, limit: int, wait: float | None, patience: float | None, skip_unreadable: bool
+) -> Generator[Message, None, None]:
+    """Yield messages and acknowledge them, as `QSubscriber.consume` says."""
+    most = patience if patience is not None else inf if wait is None else wait
+    patient = Patience(reader, patience, most)
+    quiet_since = monotonic()
+    while True:
+        left = inf if wait is None else quiet_since + wait - monotonic()
+        try:
+            batch = patient.through(
+                partial(reader._fetch, limit, max(min(left, _POLL_SECONDS), 0.0))
+            )
+        except UnreadableMessage as error:
+            if not skip_unreadable:
+                raise
+            _log.warning("%r leaves a message behind: %s", reader, error)
+            _acknowledged(patient, error.offset, error.epoch)
+        else:
+            if not batch and wait is not None and monotonic() >= quiet_since + wait:
+                return
+            if not batch:
+                continue
+            yield from _worked_through(patient, batch)
+        quiet_since = monotonic()
+
+
+def _worked_through(patient: Patience, batch: Batch) -> Generator[Message, None, None]:
+    done: Message | None = None
+    try:
+        for message in batch:
+            yield message
+            done = message
+    except BaseException:
+        # The loop was left. What is not acknowledged now comes again, so an ack that fails or
+        # takes its time must not stand in the way of the exception that may be under way.
+        if done is not None:
+            now = Outage(_LEAVING_SECONDS, since=monotonic())
+            with suppress(QueueError):
+                patient.reader._acknowledge(*patient.reader._place(done), now)
+        raise
+    _acknowledged(patient, *patient.reader._place(batch[-1]))
+
+
+def _acknowledged(patient: Patience, offset: int, epoch: int | None) -> None:
+    """Acknowledge for sure, unless a reset or seek has won: what it brings back comes next."""
+    try:
+        patient.through(partial(patient.reader._acknowledge, offset, epoch))
+    except StaleEpoch:
+        pass
+    except OutcomeUnknown as error:
+        # Behind an unknown outcome stands the refusal of the last attempt.
+        if not isinstance(error.__cause__, StaleEpoch):
+            raise
+
+
+def _passes(error: QueueError) -> bool:
+    unknown = isinstance(error, OutcomeUnknown) and not is_broken(error)
+    return unknown or isinstance(error, Unavailable)

@@ -1,0 +1,241 @@
+"""Consume sits through an outage of any length, says so once, and can be stopped meanwhile."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Thread
+
+import pytest
+
+from qlib import OutcomeUnknown, QPublisher, QSubscriber, Unavailable, consumer
+from server.embedded import EmbeddedPostgres
+from server.install import install
+from tests.qlib.hostile import (
+    STALE,
+    acked,
+    acks,
+    answer,
+    busy,
+    cut,
+    fetched,
+    hang,
+    subscriber,
+    unsure,
+)
+from tests.server_process import ROOT, ServerProcess, serving
+from tests.waiting import until
+
+TIMEOUT = 0.2  # of each call: the outages here are longer than any
+
+
+class Consuming(Thread):
+    """A consumer at work, until it has seen the payload "last"."""
+
+    def __init__(self, reader: QSubscriber) -> None:
+        super().__init__(daemon=True)
+        self.reader = reader
+        self.seen: list[object] = []
+        self.ended: BaseException | None = None
+        self.start()
+
+    def run(self) -> None:
+        try:
+            for message in self.reader.consume():
+                self.seen.append(message.payload)
+                if message.payload == "last":
+                    return
+        except BaseException as error:
+            self.ended = error
+
+
+@contextmanager
+def consuming(server: ServerProcess, caplog: pytest.LogCaptureFixture) -> Iterator[Consuming]:
+    """Run a consumer through what the block does to the server; in the end it must have got all."""
+    with QPublisher(server.url, timeout=60) as pub:
+        pub.create_topic("t")
+        pub.publish("t", "first")
+        with QSubscriber("t", "s", "earliest", url=server.url, timeout=TIMEOUT) as reader:
+            thread = Consuming(reader)
+            until(lambda: thread.seen)
+            yield thread
+            pub.publish("t", "last")
+            thread.join(60)
+            assert thread.ended is None
+            assert thread.seen == ["first", "last"]
+            assert reader.position == 1
+        warned = [line for line in caplog.messages if "goes on when the queue answers" in line]
+        assert 1 <= len(warned) <= 2  # the first ack may meet the outage as well
+
+
+def calls_that_failed(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Return a list that holds the pause after each call of a consumer that failed."""
+    pauses: list[float] = []
+    real = consumer.sleep
+    monkeypatch.setattr(consumer, "sleep", lambda pause: (pauses.append(pause), real(pause)))
+    return pauses
+
+
+def outlives_a_killed_server(
+    directory: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    failed = calls_that_failed(monkeypatch)
+    server = ServerProcess(tmp_path / "log", "--data", str(directory))
+    with serving(server), consuming(server, caplog) as thread:
+        os.kill(server.pid, signal.SIGKILL)
+        server.wait()
+        until(lambda: len(failed) >= 3 or thread.ended)
+        server.start()
+        server.ready()
+    assert max(failed) <= 2.0
+
+
+def test_consume_outlives_kill_9_of_the_server(directory, tmp_path, monkeypatch, caplog):
+    outlives_a_killed_server(directory, tmp_path, monkeypatch, caplog)
+
+
+def test_control_a_consumer_without_patience_is_caught(directory, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(consumer, "_passes", lambda error: False)
+    with pytest.raises(AssertionError):
+        outlives_a_killed_server(directory, tmp_path, monkeypatch, caplog)
+
+
+def test_consume_outlives_a_database_that_is_gone(
+    directory: Path, tmp_path: Path, pg_bin: Path | None, monkeypatch, caplog
+) -> None:
+    failed = calls_that_failed(monkeypatch)
+    postgres = EmbeddedPostgres(directory / "data", bin_dir=pg_bin)
+    with postgres:
+        assert install(postgres.dsn)
+        server = ServerProcess(tmp_path / "log", database_url=postgres.dsn)
+        with serving(server), consuming(server, caplog) as thread:
+            postgres.stop()
+            until(lambda: len(failed) >= 3 or thread.ended, 30)
+            assert server.call("GET", "/health").status_code == 503
+            postgres.start()
+
+
+def test_an_ack_in_doubt_is_sent_until_it_is_known(subscribed, caplog):
+    script = [fetched(1), *[cut, unsure()] * 12, acked(1), fetched(2)]
+    state, reader = subscribed(*script, timeout=TIMEOUT)
+    messages = reader.consume()
+    assert [next(messages).offset, next(messages).offset] == [1, 2]
+    assert acks(state) == [(1, 1)] * 25
+    assert len(caplog.messages) == 1
+    assert repr(reader) in caplog.messages[0]
+
+
+def test_a_reset_during_the_outage_has_won(subscribed):
+    script = [fetched(1, 2), *[cut] * 25, STALE, fetched(1, epoch=2)]
+    _, reader = subscribed(*script, timeout=TIMEOUT)
+    messages = reader.consume()
+    assert [next(messages).offset for _ in range(3)] == [1, 2, 1]
+
+
+def test_each_outage_is_told_once(subscribed, caplog):
+    outage = [busy()] * 20
+    script = [*outage, fetched(1), acked(1), *outage, fetched(2)]
+    _, reader = subscribed(*script, timeout=TIMEOUT)
+    messages = reader.consume()
+    assert [next(messages).offset, next(messages).offset] == [1, 2]
+    assert [record.levelname for record in caplog.records] == ["WARNING"] * 2
+    assert {record.name for record in caplog.records} == {"qlib"}
+
+
+@pytest.mark.parametrize("script", [[], [fetched(1)]])
+def test_patience_is_how_long_an_outage_is_sat_through(subscribed, clock, script):
+    _, reader = subscribed(*script, *[busy()] * 5000, timeout=30.0)
+    with pytest.raises(Unavailable):
+        list(reader.consume(patience=90.0))
+    assert 85.0 < sum(clock) < 92.0  # the last pause of at most 2 s may be left out, or on top
+    clock.clear()
+    with pytest.raises(Unavailable):
+        list(reader.consume(patience=5.0))
+    assert 2.0 < sum(clock) < 7.0
+    assert max(clock) <= 2.0
+    clock.clear()
+    with pytest.raises(Unavailable):
+        list(reader.consume(patience=0.0))
+    assert clock == []
+
+
+def test_patience_is_not_used_up_by_outages_that_end(subscribed, clock):
+    script = [*[busy("9")] * 4, fetched(1), acked(1)] * 5
+    _, reader = subscribed(*script, *[busy("9")] * 5000, timeout=30.0)
+    messages = reader.consume(patience=60.0)
+    assert [next(messages).offset for _ in range(5)] == [1] * 5
+    assert sum(clock) > 120.0
+
+
+def leaves_promptly(subscribed: Callable, clock: list[float]) -> None:
+    _, reader = subscribed(fetched(1, 2), *[busy()] * 5000, timeout=30.0)
+    for message in reader.consume():
+        if message.offset == 2:
+            break
+    assert 0.0 < sum(clock) < 2.0
+
+
+def test_a_loop_that_is_left_does_not_wait_for_its_ack(subscribed, clock):
+    leaves_promptly(subscribed, clock)
+
+
+def test_control_a_last_ack_with_all_its_patience_is_caught(subscribed, clock, monkeypatch):
+    monkeypatch.setattr(consumer, "_LEAVING_SECONDS", 30.0)
+    with pytest.raises(AssertionError):
+        leaves_promptly(subscribed, clock)
+
+
+def test_a_loop_that_is_left_does_not_wait_for_a_silent_server(subscribed, monkeypatch):
+    monkeypatch.setattr(consumer, "_LEAVING_SECONDS", 0.2)
+    state, reader = subscribed(fetched(1, 2), hang, timeout=30.0)
+    with pytest.raises(ZeroDivisionError):
+        for message in reader.consume():
+            assert 1 / (2 - message.offset)
+    assert acks(state) == [(1, 1)]
+    assert state.finished == []
+
+
+PROGRAM = """
+import sys
+from qlib import QSubscriber
+reader = QSubscriber("orders", "billing", timeout=0.2)
+for message in reader.consume():
+    print(message.offset, flush=True)
+"""
+
+
+@pytest.mark.parametrize("script", [[busy()] * 5000, [fetched(1, 2), acked(2), hang]])
+def test_ctrl_c_ends_it_during_an_outage(subscribed, script):
+    state, _ = subscribed(answer(subscriber(), 201), *script)
+    program = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM],
+        env={**os.environ, "QUEUE_URL": state.url, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert program.stderr is not None
+        if hang in script:
+            until(lambda: len(state.seen) == 1 + len(script))
+        else:  # the warning is seen without any setting up of logging
+            assert "goes on when the queue answers again" in program.stderr.readline()
+        program.send_signal(signal.SIGINT)
+        _, rest = program.communicate(timeout=20)
+        assert rest.rstrip().endswith("KeyboardInterrupt")
+        assert program.returncode == -signal.SIGINT
+    finally:
+        program.kill()
+        program.wait()
+
+
+def test_a_doubt_that_patience_does_not_outlast_is_told(subscribed, clock):
+    _, reader = subscribed(fetched(1), cut, *[busy()] * 5000, timeout=30.0)
+    with pytest.raises(OutcomeUnknown):
+        list(reader.consume(patience=10.0))
