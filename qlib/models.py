@@ -12,8 +12,6 @@ from datetime import UTC, datetime
 from html import escape
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from qlib.checks import integer
-from qlib.errors import InvalidRequest
 from qlib.marks import unmarked
 
 if TYPE_CHECKING:
@@ -241,20 +239,6 @@ class Listing(list[Shown]):
         caption = f"{len(self)} {self._kind.__name__.lower()}{'s' * (len(self) != 1)}"
         names = [f.name for f in fields(self._kind) if f.repr]  # type: ignore[arg-type]
         return _table_of(caption, names, self, _LINES_SHOWN)
-
-
-def instant(moment: datetime) -> str:
-    """Return a time as the server reads it; InvalidRequest when it has no time zone."""
-    if moment.utcoffset() is None:
-        raise InvalidRequest(f"{moment!r} needs a time zone")
-    return moment.astimezone(UTC).isoformat(timespec="microseconds")
-
-
-def target(to: int | datetime) -> dict[str, Any]:
-    """Return where a reset or seek goes, as the server reads it: a position or a time."""
-    if isinstance(to, datetime):
-        return {"timestamp": instant(to)}
-    return {"offset": integer(to, "a position is an integer")}
 
 
 def _integer(value: object) -> int:

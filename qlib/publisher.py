@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Sequence
-from datetime import datetime
+from contextlib import suppress
 from itertools import count
 from threading import Lock
 from typing import Any, TypeVar
@@ -12,9 +12,10 @@ from uuid import uuid4
 
 from qlib import batches
 from qlib.checks import integer
-from qlib.errors import InvalidRequest, OutcomeUnknown, QueueError
+from qlib.errors import InvalidRequest, OutcomeUnknown, QueueError, TopicExists, TopicNotFound
 from qlib.marks import disposable, marked
-from qlib.models import Batch, Listing, Reset, Subscriber, Topic, target
+from qlib.models import Batch, Listing, Reset, Subscriber, Topic
+from qlib.places import Place, target
 from qlib.salvage import salvaged
 from qlib.transport import Transport, to_json
 from qlib.values import encoder
@@ -69,17 +70,30 @@ class QPublisher:
         """Close the connections. Nothing is lost: a publish that returned is stored."""
         self._transport.close()
 
-    def create_topic(self, topic: str, description: str | None = None) -> Topic:
+    def create_topic(
+        self, topic: str, description: str | None = None, *, exist_ok: bool = False
+    ) -> Topic:
         """Make a topic and return it.
 
-        Raises TopicExists or InvalidRequest. Never sent twice when it may have happened: after
-        OutcomeUnknown look with `topic`.
+        Raises TopicExists or InvalidRequest. With `exist_ok`, as in `pathlib`, a topic that is there
+        already is returned as it is, with its own description. Without it never sent twice when it
+        may have happened: after OutcomeUnknown look with `topic`.
         """
         if (self._transport.url, topic) in disposable:
             description = marked(description)
         fields = {"topic": topic} | ({} if description is None else {"description": description})
         body = to_json(fields, "the topic")
-        return self._transport.request("POST", ("topics",), Topic.from_json, body=body)
+        while True:
+            try:
+                return self._transport.request(
+                    "POST", ("topics",), Topic.from_json, body=body, repeatable=exist_ok
+                )
+            except (TopicExists, OutcomeUnknown) as error:
+                # Behind an unknown outcome stands the refusal of the last attempt.
+                if not exist_ok or TopicExists not in (type(error), type(error.__cause__)):
+                    raise
+            with suppress(TopicNotFound):  # deleted meanwhile: then it can be made
+                return self.topic(topic)
 
     def topics(self) -> list[Topic]:
         """Return all topics in name order; a notebook shows them as a table."""
@@ -165,15 +179,15 @@ class QPublisher:
             raise
         return batches.joined(stored)
 
-    def reset_topic(self, topic: str, to: int | datetime, *, dry_run: bool = False) -> Reset:
+    def reset_topic(self, topic: str, to: Place, *, dry_run: bool = False) -> Reset:
         """Move every subscriber of a topic at once, and return where to and how many.
 
-        `to` is a position (0 replays all), or a time with its zone: the next message is then the
-        first one published at or after it. `dry_run` only tells what would happen. Raises
+        `to` is a position (0 replays all), "earliest" or "latest", or a time with its zone: the
+        next message is then the first one published at or after it. `dry_run` only tells what would happen. Raises
         TopicNotFound, OffsetOutOfRange or InvalidRequest. Never sent twice when it may have
         happened. Messages are delivered again, or skipped; acks of earlier fetches are refused.
         """
-        fields = target(to) | ({"dry_run": True} if dry_run else {})
+        fields = target(to, "a reset") | ({"dry_run": True} if dry_run else {})
         body = to_json(fields, "the reset")
         return self._transport.request(
             "POST", ("topics", topic, "reset"), Reset.from_json, body=body

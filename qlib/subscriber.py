@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from datetime import datetime
 from typing import Any
 
 from qlib import consumer
 from qlib.attempts import Outage
 from qlib.checks import integer
 from qlib.errors import InvalidRequest, UnreadableMessage
-from qlib.models import Batch, Message, Subscriber, instant, target
+from qlib.models import Batch, Message, Subscriber
+from qlib.places import Place, beginning, target
 from qlib.salvage import salvaged
-from qlib.transport import Transport, to_json
+from qlib.transport import Reply, Transport, to_json
 
 _LONGEST_WAIT = 60.0
 
@@ -22,7 +22,9 @@ class QSubscriber:
 
     Subscribes at once: a new name begins at `start`, which is "latest", "earliest", a position, or
     a time with its zone; a name that is there already stays where it is, and `start` says nothing.
-    Without a name the server makes one up. `topic` and `subscriber` hold the two names. `url`,
+    Without a name the server makes one up. `topic` and `subscriber` hold the two names. `created`
+    is True when it is new, so that `start` counted, and False when it was there; None when nobody
+    knows, since the answer to a first attempt was lost. `url`,
     `token` and `timeout` are those of QPublisher. Every method raises the errors of `qlib.errors`;
     TopicNotFound and SubscriberNotFound come from any of them.
     """
@@ -31,7 +33,7 @@ class QSubscriber:
         self,
         topic: str,
         subscriber: str | None = None,
-        start: str | int | datetime = "latest",
+        start: Place = "latest",
         *,
         url: str | None = None,
         token: str | None = None,
@@ -42,8 +44,7 @@ class QSubscriber:
         After OutcomeUnknown without a name, a subscriber that nobody reads may be left over.
         """
         fields = {} if subscriber is None else {"subscriber": subscriber}
-        begin = {"timestamp": instant(start)} if isinstance(start, datetime) else start
-        body = to_json(fields | {"start": begin}, "the subscription")
+        body = to_json(fields | {"start": beginning(start)}, "the subscription")
         self._transport = Transport(url, token, timeout)
         subscribed = self._transport.request(
             "POST",
@@ -51,11 +52,16 @@ class QSubscriber:
             Subscriber.from_json,
             body=body,
             repeatable=subscriber is not None,
+            heard=self._subscribed,
         )
         self.topic = topic
         self.subscriber = subscribed.subscriber
         self._path = ("topics", topic, "subscribers", self.subscriber)
         self._epoch = subscribed.epoch
+
+    def _subscribed(self, reply: Reply) -> None:
+        # After a lost answer, the first attempt may be what made it.
+        self.created = True if reply.status == 201 else None if reply.doubt else False
 
     def __repr__(self) -> str:
         """Return the topic's and the subscriber's names."""
@@ -168,15 +174,15 @@ class QSubscriber:
             outage=outage,
         )
 
-    def seek(self, to: int | datetime, *, dry_run: bool = False) -> Subscriber:
+    def seek(self, to: Place, *, dry_run: bool = False) -> Subscriber:
         """Move this subscriber, and return it as it is then.
 
-        `to` is a position (0 replays all), or a time with its zone: the next message is then the
-        first one published at or after it. `dry_run` only tells what would happen. Raises
+        `to` is a position (0 replays all), "earliest" or "latest", or a time with its zone: the
+        next message is then the first one published at or after it. `dry_run` only tells what would happen. Raises
         OffsetOutOfRange or InvalidRequest. Never sent twice when it may have happened. Messages are
         delivered again, or skipped; acks of earlier fetches are refused.
         """
-        fields = target(to) | ({"dry_run": True} if dry_run else {})
+        fields = target(to, "a seek") | ({"dry_run": True} if dry_run else {})
         body = to_json(fields, "the seek")
         return self._transport.request(
             "POST", (*self._path, "seek"), Subscriber.from_json, body=body

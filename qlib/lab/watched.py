@@ -14,6 +14,7 @@ from qlib.attempts import Outage
 from qlib.errors import QueueError
 from qlib.lab.operation import Recorder, messages, values
 from qlib.models import Batch, Message, Reset, Subscriber, Topic
+from qlib.places import Place
 from qlib.publisher import QPublisher
 from qlib.subscriber import QSubscriber
 
@@ -115,7 +116,7 @@ class WatchedPublisher(_Watched):
             limit=limit,
         )
 
-    def reset_topic(self, topic: str, to: int | datetime, *, dry_run: bool = False) -> Reset:
+    def reset_topic(self, topic: str, to: Place, *, dry_run: bool = False) -> Reset:
         """Move every subscriber of a topic."""
         return self._recorder.call(
             "dry_run" if dry_run else "reset",
@@ -125,10 +126,14 @@ class WatchedPublisher(_Watched):
             offset=_position(to),
         )
 
-    def create_topic(self, topic: str, description: str | None = None) -> Topic:
+    def create_topic(
+        self, topic: str, description: str | None = None, *, exist_ok: bool = False
+    ) -> Topic:
         """Make a topic."""
         return self._recorder.call(
-            "create_topic", topic, lambda: self._client.create_topic(topic, description)
+            "create_topic",
+            topic,
+            lambda: self._client.create_topic(topic, description, exist_ok=exist_ok),
         )
 
     def delete_topic(self, name: str) -> None:
@@ -156,6 +161,7 @@ class WatchedSubscriber(_Watched):
         super().__init__(client, recorder)
         self._client = client
         self.topic, self.subscriber = client.topic, client.subscriber
+        self.created = client.created
         self._call = partial(recorder.call, topic=client.topic, subscriber=client.subscriber)
         self._call("subscribe", act=client.info, told=_standing)
 
@@ -212,7 +218,7 @@ class WatchedSubscriber(_Watched):
             epoch=epoch,
         )
 
-    def seek(self, to: int | datetime, *, dry_run: bool = False) -> Subscriber:
+    def seek(self, to: Place, *, dry_run: bool = False) -> Subscriber:
         """Move this subscriber."""
         return self._call(
             "dry_run" if dry_run else "seek",
@@ -240,8 +246,8 @@ def _standing(subscriber: Subscriber) -> dict[str, Any]:
     return {"position": subscriber.position, "epoch": subscriber.epoch}
 
 
-def _position(to: int | datetime) -> int | None:
-    return None if isinstance(to, datetime) else to
+def _position(to: Place) -> int | None:
+    return None if isinstance(to, datetime | str) else to
 
 
 def _joined(stored: list[Sequence[int]]) -> Sequence[int]:

@@ -4,13 +4,13 @@ import copy
 import pickle
 import re
 from dataclasses import FrozenInstanceError, fields
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, datetime
 from functools import partial
 
 import pytest
 
-from qlib import Batch, InvalidRequest, Message, Reset, Subscriber, Topic
-from qlib.models import Listing, instant, target
+from qlib import Batch, Message, Reset, Subscriber, Topic
+from qlib.models import Listing
 from tests.qlib.hostile import message, subscriber, topic
 
 RESET = {"topic": "orders", "offset": 0, "subscribers": 3}
@@ -178,12 +178,3 @@ def test_a_listing_is_bounded_and_tells_the_rest():
     assert page.count("<tr>") == 1 + 60 + 1 and "940 more" in page
     assert "<caption>0 subscribers</caption>" in Listing(Subscriber, [])._repr_html_()
     assert "<caption>1 subscriber</caption>" in Listing(Subscriber, many[:1])._repr_html_()
-
-
-def test_instant_needs_a_zone():
-    moment = datetime(2024, 1, 1, 2, tzinfo=timezone(timedelta(hours=2)))
-    assert instant(moment) == "2024-01-01T00:00:00.000000+00:00"
-    assert target(moment) == {"timestamp": instant(moment)}
-    assert target(7) == {"offset": 7}
-    with pytest.raises(InvalidRequest, match="time zone"):
-        instant(datetime(2024, 1, 1))
