@@ -50,7 +50,9 @@ def asked(command: str, url: str) -> requests.Response:
     assert not options
     target = words[-1].replace("http://127.0.0.1:8008", url)
     method = "GET" if body is None else "POST"
-    return requests.request(method, target, headers={name: value}, data=body, timeout=30)
+    with requests.Session() as session:
+        session.trust_env = False  # no proxy
+        return session.request(method, target, headers={name: value}, data=body, timeout=30)
 
 
 def test_the_make_targets_are_there() -> None:

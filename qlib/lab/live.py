@@ -10,12 +10,11 @@ from typing import Any, ClassVar, TypeVar
 
 import matplotlib.pyplot as plt
 import psycopg2
-from IPython.core.getipython import get_ipython
 from IPython.display import display
 from tqdm import tqdm
 
 from qlib.lab.ladder import HEIGHT, ladder
-from qlib.lab.look import new_axes
+from qlib.lab.look import in_notebook, new_axes
 
 T = TypeVar("T")
 
@@ -32,7 +31,7 @@ def live(topic: str, *, by: str = "step") -> Iterator[None]:
     ends well.
     """
     ax = new_axes(HEIGHT)
-    show = _notebook_figure(ax) if _in_notebook() else lambda: None
+    show = _notebook_figure(ax) if in_notebook() else lambda: None
 
     def draw() -> None:
         ax.clear()
@@ -58,12 +57,8 @@ def progress(things: Iterable[T], label: str) -> Iterator[T]:
     In a notebook the line is taken away in the end; nothing of it is left to be compared. Elsewhere
     it is on the standard error.
     """
-    file = _NotebookLine() if _in_notebook() else sys.stderr
+    file = _NotebookLine() if in_notebook() else sys.stderr
     yield from _Bar(things, desc=label, file=file, leave=False, ascii=False, mininterval=0.25)
-
-
-def _in_notebook() -> bool:
-    return hasattr(get_ipython(), "kernel")
 
 
 def _notebook_figure(ax: Any) -> Callable[[], None]:

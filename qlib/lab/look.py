@@ -6,7 +6,9 @@ from collections.abc import Iterable
 from typing import Any
 
 import matplotlib.pyplot as plt
+from IPython.core.getipython import get_ipython
 from matplotlib.axes import Axes
+from matplotlib_inline.config import InlineBackend
 
 INK = "#333333"
 FAINT = "#DDDDDD"
@@ -18,6 +20,24 @@ _CAST = {"": INK, "kitchen": "#0072B2", "billing": "#D55E00", "mailer": "#009E73
 _OTHERS = ("#CC79A7", "#56B4E9", "#E69F00")
 
 _LINE_HEIGHT = 13.0  # points
+
+
+def in_notebook() -> bool:
+    """Whether a notebook's kernel runs us."""
+    return hasattr(get_ipython(), "kernel")
+
+
+def _show_pictures() -> None:
+    """In a notebook, show pictures although $MPLBACKEND, made for scripts, may name another way.
+
+    What `%matplotlib` has chosen before, of which this setting tells, stays.
+    """
+    shell = get_ipython()
+    if shell and in_notebook() and InlineBackend not in map(type, shell.configurables):
+        shell.enable_matplotlib("inline")  # type: ignore[no-untyped-call]
+
+
+_show_pictures()
 
 
 def colours_of(names: list[str]) -> dict[str, str]:

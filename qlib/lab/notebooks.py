@@ -11,8 +11,10 @@ from __future__ import annotations
 import base64
 import os
 import sys
+import tempfile
 from pathlib import Path
 
+import matplotlib
 import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
@@ -20,23 +22,41 @@ from nbclient.exceptions import CellExecutionError
 from qlib.lab.guarded import ROOT
 
 _PATIENCE = 120  # seconds, for a cell
+_PERSONAL = ("IPYTHON", "JUPYTER_", "MATPLOTLIBRC", "MPLBACKEND", "PYTHON", "TQDM_")
 _KEPT = ("tags", "jupyter")  # of a cell's metadata; `jupyter` says which source is folded
 
 
 def main() -> int:
     """Run the notebooks given, else all of them; return the exit code."""
-    os.environ["PYTHONPATH"] = os.pathsep.join(
-        [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-    )
     paths = [Path(path) for path in sys.argv[1:]] or sorted((ROOT / "notebooks").glob("*.ipynb"))
-    for path in paths:
-        print(path.name, flush=True)
-        try:
-            execute(path)
-        except CellExecutionError as error:
-            print(error, file=sys.stderr)
-            return 1
+    with tempfile.TemporaryDirectory(prefix="queue-notebooks-") as directory:
+        environment = kernel_environment(Path(directory))
+        os.environ.clear()
+        os.environ.update(environment)
+        for path in paths:
+            print(path.name, flush=True)
+            try:
+                execute(path)
+            except CellExecutionError as error:
+                print(error, file=sys.stderr)
+                return 1
     return 0
+
+
+def kernel_environment(directory: Path) -> dict[str, str]:
+    """Return our environment without the user's settings that would show in a notebook.
+
+    These are of Python, Jupyter, IPython (whose profile is then in `directory`), matplotlib and
+    tqdm. The kernels find qlib, which is not installed.
+    """
+    path = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    kept = {name: it for name, it in os.environ.items() if not name.startswith(_PERSONAL)}
+    return kept | {
+        "IPYTHONDIR": str(directory),
+        "JUPYTER_PREFER_ENV_PATH": "1",
+        "MATPLOTLIBRC": str(Path(matplotlib.get_data_path(), "matplotlibrc")),
+        "PYTHONPATH": os.pathsep.join(path),
+    }
 
 
 def execute(path: Path) -> None:

@@ -4,12 +4,11 @@ import json
 from pathlib import Path
 
 import pytest
-import requests
 
 from qlib import QSubscriber, TopicNotFound
 from tests.browser import browser, run_all, sound
 from tests.compose.hardened import problems
-from tests.compose.stack import Stack
+from tests.compose.stack import Stack, get
 from tests.notebooks.chapter import ROOT, code
 from tests.notebooks.strict import SANITIZE
 from tests.waiting import until
@@ -67,11 +66,11 @@ psycopg2.connect(os.environ["QUEUE_DSN"] + " " + sys.argv[1]).close()
 
 
 def outsiders_stay_out(stack: Stack) -> None:
-    assert requests.get(f"{stack.url}/health", timeout=10).json()["status"] == "ok"
-    assert requests.get(f"{stack.url}/topics", timeout=10).status_code == 401
-    assert requests.get(f"{stack.lab}/api/contents", timeout=10).status_code == 403
+    assert get(f"{stack.url}/health", timeout=10).json()["status"] == "ok"
+    assert get(f"{stack.url}/topics", timeout=10).status_code == 401
+    assert get(f"{stack.lab}/api/contents", timeout=10).status_code == 403
     for url, refusal in ((f"{stack.url}/health", 421), (f"{stack.lab}/api", 403)):
-        answer = requests.get(url, headers={"Host": "evil.example"}, timeout=10)
+        answer = get(url, headers={"Host": "evil.example"}, timeout=10)
         assert answer.status_code == refusal, answer.text
     stack.inside("lab", "python", "-c", CONNECT, "")
     for guess in ("passfile=/", "passfile=/ password=lab", "user=postgres password=postgres"):
@@ -88,7 +87,7 @@ def secrets_can_be_renewed(stack: Stack) -> None:
     after = [stack.secret("server", name) for name in ("pgpass", "queue_token")]
     assert not set(before) & set(after)
     statuses = [
-        requests.get(
+        get(
             f"{stack.url}/topics", headers={"Authorization": f"Bearer {token}"}, timeout=10
         ).status_code
         for token in (before[1], after[1])

@@ -16,10 +16,10 @@ PATIENCE = 60.0
 
 ANSWERED = """
 from pathlib import Path
-from urllib.request import Request, urlopen
+from urllib.request import ProxyHandler, Request, build_opener
 token = Path("/secrets/queue_token").read_text()
 ask = Request("http://127.0.0.1:8008/metrics", headers={"Authorization": f"Bearer {token}"})
-lines = urlopen(ask, timeout=10).read().decode().splitlines()
+lines = build_opener(ProxyHandler({})).open(ask, timeout=10).read().decode().splitlines()
 counted = [line.split() for line in lines if line.startswith('queue_requests_total{operation="publish"')]
 print(int(sum(float(count) for _, count in counted)))
 """

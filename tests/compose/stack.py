@@ -7,6 +7,8 @@ import subprocess
 import tempfile
 from typing import Any, Self
 
+import requests
+
 from qlib import QPublisher
 from tests.server_process import ROOT, free_port
 from tests.waiting import until
@@ -123,3 +125,10 @@ class Stack:
         ours = {"QUEUE_PORT": str(self.queue_port), "LAB_PORT": str(self.lab_port)}
         file = str(ROOT / "docker-compose.yml")
         return os.environ | ours | {"COMPOSE_PROJECT_NAME": PROJECT, "COMPOSE_FILE": file}
+
+
+def get(url: str, **options: Any) -> requests.Response:
+    """Ask for something at this machine, whatever proxy the environment names."""
+    with requests.Session() as session:
+        session.trust_env = False
+        return session.get(url, **options)

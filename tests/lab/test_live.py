@@ -41,7 +41,7 @@ class Screen:
 def screen(monkeypatch: pytest.MonkeyPatch) -> Screen:
     """A notebook, as far as `live` and `progress` can see."""
     made = Screen()
-    monkeypatch.setattr(module, "_in_notebook", lambda: True)
+    monkeypatch.setattr(module, "in_notebook", lambda: True)
     monkeypatch.setattr(module, "display", made)
     monkeypatch.setattr(module, "_PAUSE", 0.01)
     return made

@@ -1,11 +1,12 @@
 """The gate: a notebook is run again, and every output compared with the one that is stored."""
 
-import os
 import re
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
+from qlib.lab.notebooks import kernel_environment
 from tests.notebooks.chapter import ROOT
 
 SANITIZE = Path(__file__).with_name("sanitize.cfg")
@@ -20,12 +21,10 @@ def nbval(path: Path, **queue: str) -> str:
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
     command += ["-c", str(ROOT / "notebooks" / "pytest.ini"), "--nbval", str(path)]
     command += ["--nbval-sanitize-with", str(SANITIZE), "--nbval-current-env"]
-    inherited = {name: it for name, it in os.environ.items() if not name.startswith("QUEUE_")}
-    done = subprocess.run(
-        command,
-        capture_output=True,
-        text=True,
-        timeout=BOUND,
-        env={**inherited, **queue, "PYTHONPATH": str(ROOT)},
-    )
+    with tempfile.TemporaryDirectory() as directory:
+        environment = kernel_environment(Path(directory)).items()
+        inherited = {name: it for name, it in environment if not name.startswith("QUEUE_")}
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=BOUND, env={**inherited, **queue}
+        )
     return re.sub(r" in .*", "", done.stdout.splitlines()[-1]) if done.stdout else done.stderr
