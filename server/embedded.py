@@ -1,7 +1,8 @@
 """The embedded PostgreSQL: a private cluster in a directory, shared by the servers that use it.
 
-The directory holds ``postgres`` (the cluster), ``postgres.log``, ``dsn`` (for people:
-``psql "$(cat DIR/dsn)"``) and two empty files that are there to be locked:
+The directory holds ``postgres`` (the cluster), ``postgres.log``, for people ``bin`` and ``dsn``
+(``DIR/bin/psql "$(cat DIR/dsn)"``: programs of this PostgreSQL, which older ones may not do for)
+and two empty files that are there to be locked:
 
 - ``users.lock``: every user holds a shared lock as long as it runs. The kernel drops it when the
   process dies, however it dies; so whoever gets it exclusively is the last user.
@@ -50,9 +51,9 @@ class EmbeddedPostgres:
         self, data: Path, *, bin_dir: Path | None = None, settings: Mapping[str, str] = {}
     ) -> None:
         self._data = data.resolve()
-        programs = (bin_dir or packaged_programs()).resolve()
+        self._programs = (bin_dir or packaged_programs()).resolve()
         log_file = self._data / "postgres.log"
-        self._cluster = Cluster(self._data / "postgres", programs, log_file, settings)
+        self._cluster = Cluster(self._data / "postgres", self._programs, log_file, settings)
         self._user: IO[bytes] | None = None
         self._stopping = threading.Event()
         self._supervisor: threading.Thread | None = None
@@ -151,7 +152,7 @@ class EmbeddedPostgres:
                 self._cluster.launch()
             try:
                 self._ensure_database()
-                return self._write_dsn()
+                return self._tell_people()
             except psycopg2.OperationalError as error:  # starting, recovering, stopping or gone
                 reason = error
             if self._stopping.wait(0.1) or time.monotonic() > deadline:
@@ -166,10 +167,14 @@ class EmbeddedPostgres:
             if cursor.rowcount == 0:
                 cursor.execute("CREATE DATABASE queue")
 
-    def _write_dsn(self) -> None:
+    def _tell_people(self) -> None:
         new = self._data / "dsn.new"  # renamed, so that a reader never finds half of it
         new.write_text(self.dsn + "\n")
         new.replace(self._data / "dsn")
+        link = self._data / "bin.new"
+        link.unlink(missing_ok=True)
+        link.symlink_to(self._programs)
+        link.replace(self._data / "bin")
 
     def _dsn(self, database: str) -> str:
         return make_dsn(host=self._cluster.socket, port=PORT, user="postgres", dbname=database)

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import requests
 
-from tests.server_process import ServerProcess
+from qlib import QPublisher
+from tests.server_process import ServerProcess, serving
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
@@ -53,6 +54,38 @@ def asked(command: str, url: str) -> requests.Response:
     with requests.Session() as session:
         session.trust_env = False  # no proxy
         return session.request(method, target, headers={name: value}, data=body, timeout=30)
+
+
+def test_the_embedded_postgres_is_dumped_and_restored_with_its_own_programs(
+    directory: Path, tmp_path: Path
+) -> None:
+    lines = {line.split()[0]: line for line in re.findall(r"`(\.queue/bin/[^`]+)`", README)}
+    psql, dump, restore = (
+        lines[f".queue/bin/{name}"] for name in ("psql", "pg_dump", "pg_restore")
+    )
+    server = ServerProcess(tmp_path / "log", "--data", str(directory / ".queue"))
+    with serving(server), QPublisher(server.url) as queue:
+        queue.create_topic("t")
+        queue.publish("t", "kept")
+        shell(dump, directory)
+        queue.publish("t", "gone")
+        queue.create_topic("gone")
+        shell(restore, directory)
+        told = shell(f"{psql} -Atc 'select payload from queue.messages'", directory)
+        assert told == '"kept"\n'
+    with serving(server), QPublisher(server.url) as queue:
+        assert [topic.topic for topic in queue.topics()] == ["t"]
+        assert queue.publish("t", "again") == 2
+
+
+def shell(line: str, directory: Path) -> str:
+    """Run a line as people would, on a machine without PostgreSQL's programs."""
+    command, environment = ["sh", "-c", line], {"PATH": "/nowhere:/bin"}
+    done = subprocess.run(
+        command, cwd=directory, env=environment, capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stderr) == (0, ""), done
+    return done.stdout
 
 
 def test_the_make_targets_are_there() -> None:
