@@ -5,6 +5,8 @@ Numbers of numpy and the like pass for Python's own; a bool is no number.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from math import isfinite
 from numbers import Real
 from operator import index
 from typing import Any
@@ -22,20 +24,22 @@ def integer(value: Any, rule: str) -> int:
         raise InvalidRequest(f"{rule}, not {_short(value)}") from None
 
 
-def seconds(value: Any, name: str, least: float, most: float) -> float:
-    """Return a time in seconds; InvalidRequest unless it lies between the two, both included."""
-    known = isinstance(value, Real) and not isinstance(value, bool)
-    if not (known and least <= value <= most):  # NaN is not within anything
-        raise InvalidRequest(
-            f"{name} must lie between {least:g} and {most:g} seconds, not {value!r}"
-        )
-    return float(value)
+def seconds(value: Any, rule: str, fits: Callable[[float], bool]) -> float:
+    """Return a time in seconds, a finite number that `fits`; else InvalidRequest with the rule."""
+    try:
+        if isinstance(value, Real) and not isinstance(value, bool):
+            found = float(value)
+            if isfinite(found) and fits(found):
+                return found
+    except OverflowError:
+        pass  # an integer beyond all floats
+    raise InvalidRequest(f"{rule}, not {_short(value)}")
 
 
 def text(value: object, name: str) -> str:
     """Return a text; InvalidRequest for anything else."""
     if not isinstance(value, str):
-        raise InvalidRequest(f"{name} must be a text, not {_short(value)}")
+        raise InvalidRequest(f"{name} is a text, not {_short(value)}")
     return value
 
 

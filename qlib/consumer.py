@@ -12,6 +12,7 @@ from time import monotonic, sleep
 from typing import Protocol, TypeVar
 
 from qlib.attempts import Outage, pauses
+from qlib.checks import integer, seconds
 from qlib.errors import (
     DefiniteError,
     OutcomeUnknown,
@@ -75,10 +76,22 @@ class Patience:
 def loop(
     reader: Reader, limit: int, wait: float | None, patience: float | None, skip_unreadable: bool
 ) -> Generator[Message, None, None]:
-    """Yield messages and acknowledge them, as `QSubscriber.consume` says."""
+    """Return what yields messages and acknowledges them, as `QSubscriber.consume` says."""
+    integer(limit, "limit is an integer")
+    if wait is not None:
+        rule = "wait is a number of seconds from 0 on, or None to go on for ever"
+        wait = seconds(wait, rule, lambda s: s >= 0)
+    if patience is not None:
+        rule = "patience is a number of seconds from 0 on, or None"
+        patience = seconds(patience, rule, lambda s: s >= 0)
     most = patience if patience is not None else inf if wait is None else wait
-    patient = Patience(reader, patience, most)
-    quiet_since = monotonic()
+    return _loop(Patience(reader, patience, most), limit, wait, skip_unreadable)
+
+
+def _loop(
+    patient: Patience, limit: int, wait: float | None, skip_unreadable: bool
+) -> Generator[Message, None, None]:
+    reader, quiet_since = patient.reader, monotonic()
     while True:
         left = inf if wait is None else quiet_since + wait - monotonic()
         try:

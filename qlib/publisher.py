@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from uuid import uuid4
 
 from qlib import batches
-from qlib.checks import integer
+from qlib.checks import integer, text
 from qlib.errors import InvalidRequest, OutcomeUnknown, QueueError, TopicExists, TopicNotFound
 from qlib.marks import disposable, marked
 from qlib.models import Batch, Listing, Reset, Subscriber, Topic
@@ -79,9 +79,11 @@ class QPublisher:
         already is returned as it is, with its own description. Without it never sent twice when it
         may have happened: after OutcomeUnknown look with `topic`.
         """
+        fields = {"topic": text(topic, "a topic's name")}
+        if description is not None:
+            fields["description"] = text(description, "a description")
         if (self._transport.url, topic) in disposable:
-            description = marked(description)
-        fields = {"topic": topic} | ({} if description is None else {"description": description})
+            fields["description"] = marked(description)
         body = to_json(fields, "the topic")
         while True:
             try:

@@ -7,7 +7,7 @@ from typing import Any
 
 from qlib import consumer
 from qlib.attempts import Outage
-from qlib.checks import integer
+from qlib.checks import integer, seconds, text
 from qlib.errors import InvalidRequest, UnreadableMessage
 from qlib.models import Batch, Message, Subscriber
 from qlib.places import Place, beginning, target
@@ -43,7 +43,9 @@ class QSubscriber:
 
         After OutcomeUnknown without a name, a subscriber that nobody reads may be left over.
         """
-        fields = {} if subscriber is None else {"subscriber": subscriber}
+        fields = (
+            {} if subscriber is None else {"subscriber": text(subscriber, "a subscriber's name")}
+        )
         body = to_json(fields | {"start": beginning(start)}, "the subscription")
         self._transport = Transport(url, token, timeout)
         subscribed = self._transport.request(
@@ -104,20 +106,22 @@ class QSubscriber:
         InvalidRequest; OffsetOutOfRange when messages that were not acknowledged are no longer
         kept: seek to go on; and UnreadableMessage when the first one cannot be read.
         """
-        if not isinstance(wait, int | float) or not 0 <= wait <= _LONGEST_WAIT:
-            raise InvalidRequest(f"wait must lie between 0 and 60 seconds, not {wait!r}")
+        rule = "wait must lie between 0 and 60 seconds"
+        wait = seconds(wait, rule, lambda s: 0 <= s <= _LONGEST_WAIT)
         return self._fetch(limit, wait, after=after)
 
     def _fetch(
         self, limit: int, wait: float, outage: Outage | None = None, after: int | None = None
     ) -> Batch:
-        epoch = None if after is None else self._epoch
+        query: dict[str, int] = {"limit": integer(limit, "limit is an integer")}
+        if after is not None:
+            query |= {"after": integer(after, "after is an offset"), "epoch": self._epoch}
         try:
             batch = self._transport.request(
                 "GET",
                 (*self._path, "messages"),
                 Batch.from_json,
-                query={"limit": limit, "after": after, "epoch": epoch},
+                query=query,
                 wait=wait,
                 outage=outage,
                 salvage=salvaged,

@@ -14,6 +14,7 @@ import urllib3
 
 from qlib import answers
 from qlib.attempts import Attempts, Outage, pauses
+from qlib.checks import seconds, text
 from qlib.connection import Session
 from qlib.errors import (
     InvalidRequest,
@@ -64,10 +65,10 @@ class Transport:
 
     def __init__(self, url: str | None, token: str | None, timeout: float) -> None:
         """Check the settings; nothing is sent yet."""
-        self.url = (url or os.environ.get("QUEUE_URL") or _DEFAULT_URL).rstrip("/")
+        self.url = text(url or os.environ.get("QUEUE_URL") or _DEFAULT_URL, "the URL").rstrip("/")
         self._token = token or os.environ.get("QUEUE_TOKEN")
-        self._timeout = timeout
-        _check(self.url, self._token, timeout)
+        self._timeout = seconds(timeout, "timeout must be above 0 seconds", lambda s: s > 0)
+        _check(self.url, self._token)
         self._open()
 
     def request(
@@ -159,7 +160,7 @@ def _read(
         raise OutcomeUnknown(detail, status=status) from error
 
 
-def _check(url: str, token: str | None, timeout: float) -> None:
+def _check(url: str, token: str | None) -> None:
     try:
         parts = urlsplit(url)
         usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
@@ -168,17 +169,17 @@ def _check(url: str, token: str | None, timeout: float) -> None:
     # `requests` would send a user in the URL in the place of the token.
     if not usable or parts.username is not None or parts.query or parts.fragment:
         raise InvalidRequest("the URL must look like http://host:port")
+    if token is not None and not isinstance(token, str):
+        raise InvalidRequest("the token is a text")  # and not shown
     if token is not None and not (token.isascii() and token.isprintable() and " " not in token):
         raise InvalidRequest("the token holds characters that a header cannot carry")
-    if not timeout > 0:
-        raise InvalidRequest(f"timeout must be above 0 seconds, not {timeout!r}")
 
 
 def _segment(name: str) -> str:
     # Every URL library eats these, so that the request would go to another route.
-    if name in ("", ".", ".."):
+    if text(name, "a name") in ("", ".", ".."):
         raise InvalidRequest(f"{name!r} cannot be a name")
     try:
         return quote(name, safe="")
-    except (TypeError, UnicodeEncodeError) as error:
+    except UnicodeEncodeError as error:
         raise InvalidRequest(f"{name!r} cannot be a name") from error

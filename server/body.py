@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from server.errors import Problem
+from server.sentences import of_body, of_json
 
 MAX_BODY = 16 * 1024 * 1024
 MAX_MESSAGE = 1024 * 1024
@@ -73,11 +74,6 @@ def read(environ: dict[str, Any], gate: Gate) -> bytes:
     return body
 
 
-def sentence(error: msgspec.ValidationError) -> str:
-    """Say what a type error is about, naming the member as the sender knows it."""
-    return str(error).replace(" - at `$.", " - at `").replace(" - at `$`", "")
-
-
 def decode(body: bytes, kind: type[T]) -> T:
     """Take a JSON body apart. Raises Problem (400 not JSON, 422 not what is expected)."""
     try:
@@ -86,9 +82,9 @@ def decode(body: bytes, kind: type[T]) -> T:
         if _may_repeat_a_member(_without_payloads(body, decoded), kind.__struct_fields__):
             _refuse_repeated_members(body)
     except msgspec.ValidationError as error:
-        raise Problem("invalid_request", sentence(error)) from None
+        raise Problem("invalid_request", of_body(error, body, kind)) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise Problem("invalid_json", f"the body is not JSON in UTF-8: {error}") from None
+        raise Problem("invalid_json", of_json(error, body)) from None
     except RecursionError:
         raise Problem("invalid_message", f"JSON is nested {MAX_DEPTH} deep at most") from None
     return decoded
@@ -122,7 +118,10 @@ def array(texts: list[bytes]) -> str:
             try:
                 msgspec.json.decode(text)
             except (msgspec.DecodeError, UnicodeDecodeError) as error:
-                raise Problem("invalid_message", f"message {place}: {error}") from None
+                why = "holds a number that is too large for its readers"
+                if "out of range" not in str(error):
+                    why = f"cannot be read: {error}"
+                raise Problem("invalid_message", f"message {place} {why}") from None
     return joined.decode()
 
 

@@ -12,10 +12,11 @@ import msgspec
 
 from server import logs
 from server.address import compared
-from server.body import Gate, decode, read, sentence
+from server.body import Gate, decode, read
 from server.errors import Problem
 from server.metrics import count
 from server.operations import Context, Operation
+from server.sentences import of_name, of_query, of_unknown, of_value
 
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,200}")
 _PORT = re.compile(r":[0-9]+$")
@@ -89,7 +90,7 @@ class Door:
             _check_token(environ, self._token)
         for part, name in path.items():
             if not _NAME.fullmatch(name) or name in (".", ".."):
-                raise Problem("invalid_name", f"{name[:60]!r} cannot be the name of a {part}")
+                raise Problem("invalid_name", of_name(part, name))
         arguments: list[Any] = []
         if one.body is not None:
             _check_media_type(environ)
@@ -115,7 +116,7 @@ def _query(environ: Environ, kind: type[msgspec.Struct] | None) -> msgspec.Struc
     values: dict[str, str] = {}
     for name, text in parse_qsl(environ["QUERY_STRING"], keep_blank_values=True):
         if kind is None or name not in kind.__struct_fields__:
-            raise Problem("invalid_request", f"there is no parameter {name[:60]!r} here")
+            raise Problem("invalid_request", of_unknown("parameter", name, kind))
         if name in values:
             raise Problem("invalid_request", f"{name} is given more than once")
         values[name] = text
@@ -124,13 +125,13 @@ def _query(environ: Environ, kind: type[msgspec.Struct] | None) -> msgspec.Struc
     try:
         converted: msgspec.Struct = msgspec.convert(values, kind, strict=False)
     except msgspec.ValidationError as error:
-        raise Problem("invalid_request", sentence(error)) from None
+        raise Problem("invalid_request", of_query(error, values, kind)) from None
     for name, text in values.items():
         value = getattr(converted, name)
         if (
             not isinstance(value, float) and str(value) != text
         ):  # 1.0, 1e2 and 01 are no integers here
-            raise Problem("invalid_request", f"Expected `int`, got {text[:60]!r} - at `{name}`")
+            raise Problem("invalid_request", of_value(kind, name, text))
     return converted
 
 

@@ -12,11 +12,26 @@ from msgspec import Meta
 LARGEST = 2**63 - 1
 MAX_LIMIT = 10_000
 
-Position = Annotated[int, Meta(ge=0, le=LARGEST, description="the last offset already done")]
-Offset = Annotated[int, Meta(ge=1, le=LARGEST, description="1, 2, 3 …")]
+NAME = "1 to 200 of A-Z a-z 0-9 . _ -"
+
+
+def _rule(text: str) -> Meta:
+    """Return what people are told of a type that does not fit; it is no part of `/openapi.json`."""
+    return Meta(extra={"rule": text})
+
+
+_FROM_0 = _rule(f"an integer from 0 to {LARGEST}")
+
+Position = Annotated[
+    int, Meta(ge=0, le=LARGEST, description="the last offset already done"), _FROM_0
+]
+Offset = Annotated[
+    int, Meta(ge=1, le=LARGEST, description="1, 2, 3 …"), _rule(f"an integer from 1 to {LARGEST}")
+]
 Epoch = Annotated[
     int,
     Meta(ge=0, le=LARGEST, description="random at first, raised by every reset and seek"),
+    _FROM_0,
 ]
 Count = Annotated[int, Meta(ge=0)]
 Name = Annotated[
@@ -24,12 +39,22 @@ Name = Annotated[
     Meta(
         pattern=r"^[A-Za-z0-9._-]{1,200}$", description="1 to 200 of A-Z a-z 0-9 . _ -; not . or .."
     ),
+    _rule(NAME),
 ]
-Timestamp = Annotated[datetime, Meta(tz=True, description="RFC 3339, with a time zone")]
+Description = Annotated[str, Meta(max_length=1000), _rule("a text of at most 1,000 characters")]
+Timestamp = Annotated[
+    datetime,
+    Meta(tz=True, description="RFC 3339, with a time zone"),
+    _rule("a time with its zone, as in 2024-02-29T12:00:00Z"),
+]
 Limit = Annotated[
-    int, Meta(ge=1, description=f"how many at the most; above {MAX_LIMIT} it is {MAX_LIMIT}")
+    int,
+    Meta(ge=1, description=f"how many at the most; above {MAX_LIMIT} it is {MAX_LIMIT}"),
+    _rule("an integer from 1 on"),
 ]
-Producer = Annotated[str, Meta(min_length=1, max_length=200)]
+Producer = Annotated[
+    str, Meta(min_length=1, max_length=200), _rule("a text of 1 to 200 characters")
+]
 
 
 class Body(msgspec.Struct, forbid_unknown_fields=True):
@@ -40,7 +65,7 @@ class NewTopic(Body):
     """Make a topic."""
 
     topic: Name
-    description: Annotated[str, Meta(max_length=1000)] | None = None
+    description: Description | None = None
 
 
 class Move(Body):
@@ -48,17 +73,28 @@ class Move(Body):
 
     offset: Position | None = None
     timestamp: Timestamp | None = None
-    dry_run: bool = False
+    dry_run: Annotated[bool, _rule("true or false")] = False
 
 
 class Batch(Body):
     """Messages to publish: parallel arrays, null where a message has no key or no headers."""
 
-    payloads: Annotated[list[msgspec.Raw], Meta(min_length=1, max_length=10_000)]
-    keys: list[str | None] | None = None
-    headers: list[msgspec.Raw] | None = None
+    payloads: Annotated[
+        list[msgspec.Raw],
+        Meta(min_length=1, max_length=10_000),
+        _rule("an array of 1 to 10,000 payloads, each any JSON"),
+    ]
+    keys: (
+        Annotated[list[str | None], _rule("an array with a text or null for each payload")] | None
+    ) = None
+    headers: (
+        Annotated[list[msgspec.Raw], _rule("an array with an object or null for each payload")]
+        | None
+    ) = None
     producer: Producer | None = None
-    sequence: Annotated[int, Meta(ge=0, le=LARGEST)] | None = None
+    sequence: (
+        Annotated[int, Meta(ge=0, le=LARGEST), _rule(f"an integer from 0 to {LARGEST}")] | None
+    ) = None
 
 
 class At(Body):
@@ -71,7 +107,10 @@ class NewSubscriber(Body):
     """Subscribe; without a name one is made up."""
 
     subscriber: Name | None = None
-    start: Literal["latest", "earliest"] | Position | At = "latest"
+    start: Annotated[
+        Literal["latest", "earliest"] | Position | At,
+        _rule('"latest", "earliest", a position, or {"timestamp": a time with its zone}'),
+    ] = "latest"
 
 
 class Ack(Body):
@@ -102,7 +141,11 @@ class FetchQuery(Body):
     """
 
     limit: Limit = 100
-    wait: Annotated[float, Meta(ge=0, le=60, description="seconds")] = 0.0
+    wait: Annotated[
+        float,
+        Meta(ge=0, le=60, description="seconds"),
+        _rule("a number of seconds from 0 to 60"),
+    ] = 0.0
     after: Position | None = None
     epoch: Epoch | None = None
 
