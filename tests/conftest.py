@@ -2,7 +2,6 @@
 
 import itertools
 import os
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
@@ -13,6 +12,7 @@ from psycopg2.extensions import connection, make_dsn
 
 from server.embedded import EmbeddedPostgres, forget_variables
 from server.install import install
+from tests.reaped import short_directory, start_reaper
 from tests.server_process import ServerProcess, end, serving
 
 TEMPLATE = "template_queue"
@@ -26,7 +26,9 @@ EPOCHS_FROM_0 = (
 
 numbers = itertools.count(1)
 
-forget_variables()  # before anything is started that would inherit them
+# before anything is started that would inherit them, and that would be left
+forget_variables()
+start_reaper()
 
 
 @pytest.fixture(scope="session")
@@ -38,15 +40,15 @@ def pg_bin() -> Path | None:
 
 @pytest.fixture
 def directory() -> Iterator[Path]:
-    """An empty directory with a short path: pytest's own are long, and closed again by others."""
-    with tempfile.TemporaryDirectory(prefix="queue-test-", dir="/tmp") as path:
+    """An empty directory with a short path."""
+    with short_directory() as path:
         yield Path(path)
 
 
 @pytest.fixture(scope="session")
 def cluster(pg_bin: Path | None) -> Iterator[EmbeddedPostgres]:
     """The cluster of this session (of this worker): fast, hence not durable."""
-    with tempfile.TemporaryDirectory(prefix="queue-test-", dir="/tmp") as path:
+    with short_directory() as path:
         fast = {"fsync": "off", "full_page_writes": "off"}
         with EmbeddedPostgres(Path(path), bin_dir=pg_bin, settings=fast) as postgres:
             yield postgres

@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from playwright.sync_api import Page
 
 from tests.browser import browser, chromium, run_all, sound
 from tests.notebooks.chapter import ROOT, code
+from tests.reaped import short_directory
 from tests.waiting import until
 
 pytestmark = [
@@ -29,7 +29,7 @@ CHAPTER = ROOT / "notebooks" / "00_first_message.ipynb"
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
     """The address that `make lab` prints, of a copy: JupyterLab saves what is run in it."""
-    with tempfile.TemporaryDirectory(prefix="queue-test-", dir="/tmp") as path:
+    with short_directory() as path:
         copy = Path(path)
         for part in ("init", "notebooks", "qlib", "server"):
             shutil.copytree(ROOT / part, copy / part)
