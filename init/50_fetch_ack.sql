@@ -97,7 +97,6 @@ $$;
 -- queue.read_on: from where a subscriber reads.
 --   p_topic, p_subscriber, p_after, p_epoch  as for queue.fetch
 -- Returns its topic_id, position, epoch and head, and after: the offset after which to read. Raises as queue.fetch.
-drop function if exists queue.read_on(text, text, bigint);
 create or replace function queue.read_on(
     p_topic text, p_subscriber text, p_after bigint, p_epoch bigint default null,
     out topic_id integer, out "position" bigint, out epoch bigint, out head bigint, out after bigint)
@@ -133,7 +132,6 @@ $$;
 -- Returns the messages, each with the epoch that its ack has to carry.
 -- Raises QL001 topic_not_found, QL002 subscriber_not_found, QL004 offset_out_of_range (read ahead from beyond head,
 --   or the next message is no longer kept), QL005 stale_epoch. Locks nothing.
-drop function if exists queue.fetch(text, text, integer, bigint, bigint);
 create or replace function queue.fetch(
     p_topic text, p_subscriber text, p_limit integer default 100, p_after bigint default null,
     p_max_bytes bigint default 8388608, p_epoch bigint default null)
@@ -156,7 +154,6 @@ $$;
 --   as for queue.fetch
 -- Returns the subscriber's position and epoch, its topic's head, and the messages as JSON objects with commas between
 --   them, '' when there are none. Raises as queue.fetch. Locks nothing.
-drop function if exists queue.fetch_json(text, text, integer, bigint, bigint);
 create or replace function queue.fetch_json(
     p_topic text, p_subscriber text, p_limit integer default 100, p_after bigint default null,
     p_max_bytes bigint default 8388608, p_epoch bigint default null)

@@ -23,8 +23,8 @@ STOPPED = 45.0  # a little more than the server grants what is in flight
 class ServerProcess:
     """`python -m server` on ``host``, with what it writes in a file.
 
-    ``program`` is the module that is run. ``settings`` are environment variables in lower case:
-    ``database_url``, ``queue_token``. The caller's own settings are kept out.
+    ``program`` is the module that is run, out of the tree ``root``. ``settings`` are environment
+    variables in lower case: ``database_url``, ``queue_token``. The caller's own settings are kept out.
     """
 
     def __init__(
@@ -34,12 +34,14 @@ class ServerProcess:
         port: int | None = None,
         host: str = "127.0.0.1",
         program: str = "server",
+        root: Path = ROOT,
         **settings: str,
     ) -> None:
         self.port = port or free_port()
         self.url = f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
         self._log = log
         self._program = program
+        self._root = root
         self._flags = ["--host", host, "--port", str(self.port), *flags]
         self.settings = {name.upper(): value for name, value in settings.items()}
         self._process: subprocess.Popen[bytes] | None = None
@@ -74,7 +76,7 @@ class ServerProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                cwd=ROOT,
+                cwd=self._root,
                 env={**inherited, **self.settings},
                 start_new_session=True,  # its processes are found by their session
             )

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 from tests.server_process import ROOT
 
@@ -14,8 +15,10 @@ PATIENCE = 120.0
 
 
 @contextmanager
-def stress(url: str, *flags: str, **settings: str) -> Iterator[subprocess.Popen[str]]:
-    """Run the command; in the end nothing of it is left, however the test ended.
+def stress(
+    url: str, *flags: str, root: Path = ROOT, **settings: str
+) -> Iterator[subprocess.Popen[str]]:
+    """Run the command out of the tree ``root``; in the end nothing of it is left, however the test ended.
 
     ``settings`` are environment variables in lower case, such as ``queue_token``.
     """
@@ -25,7 +28,7 @@ def stress(url: str, *flags: str, **settings: str) -> Iterator[subprocess.Popen[
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        cwd=ROOT,
+        cwd=root,
         env=environment | {"QUEUE_URL": url} | {k.upper(): v for k, v in settings.items()},
         start_new_session=True,
     )

@@ -140,7 +140,10 @@ def test_a_server_from_before_goes_on_with_the_functions_of_now(dsn: str, sql: S
     seen = {function: sql.rows(call) for function, call in calls.items()}
     assert installed_again(dsn)
     assert {function: sql.rows(call) for function, call in calls.items()} == seen
-    assert sql.value("select count(*) from pg_proc where proname like 'fetch%'") == 2
+    assert sql.value("select count(*) from pg_proc where proname in ('fetch', 'fetch_json')") == 2
+    assert sql.value("select count(*) from pg_proc where proname like 'fetch%\\_before'") == 2
+    assert installed_again(dsn)
+    assert sql.value("select count(*) from pg_proc where proname like 'fetch%\\_before'") == 0
     assert sql.value("select count(*) from queue.fetch('orders', 'billing', p_epoch => 0)") == 3
 
 

@@ -1,0 +1,111 @@
+"""No call fails that is under way while the functions change, not even for the fraction of a millisecond."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import psycopg2
+import pytest
+
+from server.embedded import EmbeddedPostgres
+from server.install import INIT, install
+from tests.conftest import database
+from tests.sql.test_install import run
+from tests.waiting import until
+
+PREPARED = [
+    "prepare fetching as select * from queue.fetch_json($1, $2, $3, $4)",
+    "prepare acknowledging as select * from queue.ack($1, $2, $3, $4)",
+    "prepare publishing as select p.* from queue.publish_batch($1, $2, $3, $4, $5, $6) p",
+    "prepare looking as select * from queue.get_subscriber($1, $2)",
+    "prepare heads as select * from queue.heads($1)",
+]
+CALLS = [
+    "execute fetching('t', '{0}', 10, null)",
+    "select * from queue.fetch('t', '{0}')",
+    "execute acknowledging('t', '{0}', 0, 0)",
+    "execute publishing('t', '[1]', null, null, null, null)",
+    "execute looking('t', '{0}')",
+    "execute heads('{{t}}')",
+]
+# An engine tries these again by itself, for they surely did nothing.
+REPEATED = ("40001", "40P01", "0A000")
+
+
+class Callers:
+    """Sessions that call without a pause, as a busy server of the version before does."""
+
+    def __init__(self, dsn: str, names: list[str]) -> None:
+        self._dsn = dsn
+        self._stop = threading.Event()
+        self._threads = [threading.Thread(target=self._call, args=(name,)) for name in names]
+        self.calls = dict.fromkeys(names, 0)
+        self.errors: list[str] = []
+
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        for thread in self._threads:
+            thread.start()
+        try:
+            yield
+        finally:
+            self._stop.set()
+            for thread in self._threads:
+                thread.join(30)
+
+    def go_on(self) -> bool:
+        goals = {name: calls + 50 for name, calls in self.calls.items()}
+        return until(lambda: all(self.calls[name] >= goal for name, goal in goals.items()), 60)
+
+    def _call(self, name: str) -> None:
+        with closing(psycopg2.connect(self._dsn)) as own, own.cursor() as cursor:
+            own.autocommit = True
+            for statement in PREPARED:
+                cursor.execute(statement)
+            while not self._stop.is_set():
+                for call in CALLS:
+                    try:
+                        cursor.execute(call.format(name))
+                    except psycopg2.Error as error:
+                        if error.pgcode not in REPEATED:
+                            self.errors.append(f"{error.pgcode} {error}")
+                    self.calls[name] += 1
+
+
+def errors_of_an_upgrade(dsn: str, before: Path, files: Path) -> list[str]:
+    names = ["a", "b", "c", "d", "e"]
+    run(dsn, *(path.read_text() for path in sorted((before / "init").glob("*.sql"))),
+        "select queue.create_topic('t')", *(f"select queue.subscribe('t', '{name}')" for name in names))  # fmt: skip
+    callers = Callers(dsn, names)
+    with callers.at_work():
+        assert callers.go_on()
+        assert install(dsn, files) is True
+        assert callers.go_on()
+    return callers.errors
+
+
+@pytest.fixture
+def empty(cluster: EmbeddedPostgres) -> Iterator[str]:
+    """A database in which nothing was installed."""
+    with database(cluster, "template1") as dsn:
+        yield dsn
+
+
+@pytest.mark.parametrize("_", range(3))
+def test_no_call_fails_while_an_upgrade_commits(empty: str, before: Path, _: int) -> None:
+    assert errors_of_an_upgrade(empty, before, INIT) == []
+
+
+def test_control_functions_that_are_dropped_fail_calls(
+    empty: str, before: Path, tmp_path: Path
+) -> None:
+    for path in INIT.glob("*.sql"):
+        (tmp_path / path.name).write_text(path.read_text())
+    leaving = tmp_path / "07_leaving.sql"
+    text = leaving.read_text()
+    renamed = "alter function queue.%s rename to %s_before"
+    assert renamed in text
+    leaving.write_text(text.replace(renamed, "drop function queue.%s"))
+    found = errors_of_an_upgrade(empty, before, tmp_path)
+    assert any("cache lookup failed for function" in error for error in found), found

@@ -1,0 +1,192 @@
+"""From the version before to this one: under traffic, with both at work, out of a dump, and back again."""
+
+import shutil
+import subprocess
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import psycopg2
+import pytest
+from psycopg2.extensions import make_dsn
+
+from qlib.lab.history import History
+from server.embedded import EmbeddedPostgres
+from server.embedded_cluster import packaged_programs
+from tests.server_process import ROOT, ServerProcess
+from tests.sql.test_versions import CONSTANT
+from tests.stress_process import stress, verdict_of
+from tests.upgrade.before import take_out
+from tests.upgrade.conftest import Start
+from tests.upgrade.crowd import TOPIC, Crowd, verdict
+
+QUIET = f"/topics/{TOPIC}/subscribers/quiet"
+IN_FORCE = (
+    "select oid, xmin, prosrc from pg_proc where pronamespace = 'queue'::regnamespace order by 1"
+)
+# What an upgrade must never do: here to every position.
+BROKEN = """
+insert into queue.position (subscriber_id, move, "offset", epoch, cause)
+select s.subscriber_id, s.move + 1, 0, s.epoch + 1, 'seek' from queue.subscribers s;
+"""
+
+
+def rows(dsn: str, statement: str) -> list[tuple[Any, ...]]:
+    with closing(psycopg2.connect(dsn)) as session, session.cursor() as cursor:
+        session.autocommit = True
+        cursor.execute(statement)
+        return cursor.fetchall() if cursor.description else []
+
+
+def numbered(server: ServerProcess) -> Any:
+    """Publish a batch under the same number as ever; return the answer."""
+    batch = {"payloads": ["n-1", "n-2"], "producer": "p", "sequence": 7}
+    answer = server.call("POST", "/topics/numbered/messages", batch)
+    assert answer.status_code == 201, answer.text
+    return answer.json()
+
+
+def begin(old: ServerProcess) -> Any:
+    """Make what is there before the upgrade; return the subscriber that nobody moves."""
+    for topic in (TOPIC, "numbered"):
+        assert old.call("POST", "/topics", {"topic": topic}).status_code == 201
+    assert numbered(old) | {"duplicate": False} == numbered(old) | {"duplicate": False}
+    old.call("POST", f"/topics/{TOPIC}/subscribers", {"subscriber": "quiet"})
+    return old.call("POST", f"{QUIET}/seek", {"offset": 0}).json()
+
+
+def upgraded(
+    serve: Start, old: ServerProcess, crowd: Crowd, root: Path
+) -> tuple[ServerProcess, list[str]]:
+    """Start a newer server beside the old one, under traffic through both; return it and the subscribers."""
+    for name in ("old-1", "old-2"):
+        crowd.publish(old.url, f"publisher-{name}")
+        crowd.subscribe(old.url, name)
+    assert crowd.goes_on()
+    new = serve(root)
+    assert "applied init/ to the database" in new.log
+    assert crowd.goes_on()
+    for name in ("new-1", "new-2"):
+        crowd.publish(new.url, f"publisher-{name}")
+        crowd.subscribe(new.url, name)
+    assert crowd.goes_on()
+    return new, ["old-1", "old-2", "new-1", "new-2"]
+
+
+def test_an_upgrade_under_traffic_with_both_versions_at_work(
+    before: Path, serve: Start, postgres: EmbeddedPostgres
+) -> None:
+    old = serve(before)
+    quiet = begin(old)
+    history = History()
+    with Crowd(history) as crowd:
+        new, subscribers = upgraded(serve, old, crowd, ROOT)
+        third = serve(ROOT)  # there is nothing to be done any more
+        assert "applied init/" not in third.log
+        crowd.subscribe(third.url, "third")
+        crowd.reset(new.url, 5)
+        assert crowd.goes_on()
+        crowd.reset(old.url, 3)
+        assert crowd.goes_on()
+        crowd.stop()
+        found = verdict(history, new.url, [*subscribers, "third"])
+        assert found.anomalies == (), found
+    assert found.published > 100
+
+    for server in (old, new, third):
+        now = server.call("GET", QUIET).json()
+        assert now["epoch"] == quiet["epoch"] + 2 and now["position"] == 3  # by the resets alone
+        assert now["created_at"] == quiet["created_at"]
+        assert numbered(server) == {"topic": "numbered", "first_offset": 1, "last_offset": 2, "count": 2,
+                                    "duplicate": True}  # fmt: skip
+    head = new.call("GET", f"/topics/{TOPIC}").json()["head"]
+    assert found.published == head
+
+    in_force = rows(postgres.dsn, IN_FORCE)
+    assert old.stop() == 0
+    old.start()
+    assert old.wait() == 1
+    assert "is newer than this server: start a newer one" in old.log
+    assert rows(postgres.dsn, IN_FORCE) == in_force
+    assert new.healthy() and third.healthy()
+
+
+def test_control_an_upgrade_that_moves_subscribers_is_caught(
+    before: Path, serve: Start, tmp_path: Path
+) -> None:
+    for part in ("server", "init"):
+        shutil.copytree(ROOT / part, tmp_path / "planted" / part)
+    (tmp_path / "planted" / "init" / "95_broken.sql").write_text(BROKEN)
+    old = serve(before)
+    begin(old)
+    history = History()
+    with Crowd(history) as crowd:
+        new, subscribers = upgraded(serve, old, crowd, tmp_path / "planted")
+        crowd.stop()
+        found = verdict(history, new.url, subscribers)
+    assert {anomaly.name for anomaly in found.anomalies} & {"lost-ack", "phantom-position"}, found
+
+
+def test_a_dump_of_the_version_before_is_served_by_this_one(
+    before: Path, serve: Start, postgres: EmbeddedPostgres, pg_bin: Path | None, tmp_path: Path
+) -> None:
+    old = serve(before)
+    quiet = begin(old)
+    history = History()
+    with Crowd(history) as crowd:
+        crowd.publish(old.url, "publisher-old")
+        crowd.subscribe(old.url, "kitchen")
+        assert crowd.goes_on()
+    kitchen = old.call("GET", f"/topics/{TOPIC}/subscribers/kitchen").json()
+    assert old.stop() == 0
+
+    programs, dump = pg_bin or packaged_programs(), tmp_path / "queue.dump"
+    restored = make_dsn(postgres.dsn, dbname="restored")
+    rows(postgres.dsn, "create database restored")
+    subprocess.run([programs / "pg_dump", "-Fc", "-f", dump, "-d", postgres.dsn], check=True)
+    subprocess.run([programs / "pg_restore", "-d", restored, dump], check=True)
+
+    new = serve(ROOT, restored)
+    assert "applied init/ to the database" in new.log
+    assert new.call("GET", QUIET).json() == quiet | {
+        "head": kitchen["head"],
+        "lag": kitchen["head"],
+    }
+    assert new.call("GET", f"/topics/{TOPIC}/subscribers/kitchen").json() == kitchen
+    history = History(history.operations)
+    with Crowd(history) as crowd:
+        crowd.publish(new.url, "publisher-new")
+        crowd.subscribe(new.url, "kitchen")
+        assert crowd.goes_on()
+        crowd.stop()
+        found = verdict(history, new.url, ["kitchen"])
+    assert found.anomalies == (), found
+    assert found.published == new.call("GET", f"/topics/{TOPIC}").json()["head"] > kitchen["head"]
+    assert numbered(new)["duplicate"] is True
+
+
+def test_clients_of_the_version_before_go_on_with_this_one(before: Path, serve: Start) -> None:
+    new = serve(ROOT)
+    flags = ("--seconds", "2", "--publishers", "2", "--subscribers", "2", "--resets")
+    with stress(new.url, *flags, root=before) as run:
+        published, delivered = verdict_of(run)
+    assert published > 100 and delivered >= published
+
+
+def number_and_files(tree: Path) -> tuple[int, list[tuple[str, str]]]:
+    files = [(path.name, path.read_text()) for path in sorted((tree / "init").glob("*.sql"))]
+    numbers = CONSTANT.findall("".join(text for _, text in files))
+    return int(numbers[0]) if numbers else 0, files
+
+
+def test_other_files_have_a_higher_number(before: Path) -> None:
+    old_number, old_files = number_and_files(before)
+    number, files = number_and_files(ROOT)
+    assert number > old_number if files != old_files else number == old_number
+
+
+def test_a_commit_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(
+        LookupError, match="is not in this clone: get the whole history, by `git fetch --unshallow`"
+    ):
+        take_out("0" * 40, tmp_path)  # fmt: skip
