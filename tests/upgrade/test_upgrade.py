@@ -13,7 +13,9 @@ from psycopg2.extensions import make_dsn
 from qlib.lab.history import History
 from server.embedded import EmbeddedPostgres
 from server.embedded_cluster import packaged_programs
+from server.install import install
 from tests.server_process import ROOT, ServerProcess
+from tests.sql.test_install import run
 from tests.sql.test_versions import CONSTANT
 from tests.stress_process import stress, verdict_of
 from tests.upgrade.before import take_out
@@ -171,6 +173,45 @@ def test_clients_of_the_version_before_go_on_with_this_one(before: Path, serve: 
     with stress(new.url, *flags, root=before) as run:
         published, delivered = verdict_of(run)
     assert published > 100 and delivered >= published
+
+
+@pytest.mark.parametrize("user, rights", [
+    ("server", ["create role server login in role queue_owner"]),  # as in Docker Compose
+    ("alice", ["create role alice login createrole", "alter database queue owner to alice",
+               "grant queue_owner to alice with admin option"]),
+])  # fmt: skip
+def test_who_is_no_superuser_can_upgrade_what_was_applied_by_hand(
+    before: Path, postgres: EmbeddedPostgres, user: str, rights: list[str]
+) -> None:
+    files = sorted((before / "init").glob("*.sql"))
+    run(postgres.dsn, *(path.read_text() for path in files), *rights)
+    dsn = make_dsn(postgres.dsn, user=user)
+    assert [install(dsn), install(dsn)] == [True, False]
+    run(dsn, "select queue.create_topic('a')", "select queue.publish('a', '1')")
+    owners = """
+        select distinct relowner::regrole::text from pg_class where relnamespace = 'queue'::regnamespace
+        union select proowner::regrole::text from pg_proc where pronamespace = 'queue'::regnamespace"""
+    assert rows(dsn, owners) == [("queue_owner",)]
+
+
+def test_files_go_through_one_psql(
+    before: Path, postgres: EmbeddedPostgres, pg_bin: Path | None, tmp_path: Path
+) -> None:
+    """As the README has it; and older ones, too, which stop at once and change nothing."""
+    psql = (pg_bin or packaged_programs()) / "psql"
+    command = [psql, "-X", "-q", "-v", "ON_ERROR_STOP=1", "-1", "-f", "-", postgres.dsn]
+
+    def applied(tree: Path) -> subprocess.CompletedProcess[str]:
+        text = "".join(path.read_text() for path in sorted((tree / "init").glob("*.sql")))
+        return subprocess.run(command, input=text, capture_output=True, text=True)
+
+    for tree in (before, ROOT):
+        assert applied(tree).returncode == 0
+    in_force = rows(postgres.dsn, IN_FORCE)
+    older = applied(before)
+    assert older.returncode == 3 and "cannot change return type" in older.stderr
+    assert rows(postgres.dsn, IN_FORCE) == in_force
+    assert install(postgres.dsn) is True  # which files these were only a server can tell
 
 
 def number_and_files(tree: Path) -> tuple[int, list[tuple[str, str]]]:
