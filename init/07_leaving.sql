@@ -15,7 +15,11 @@ begin
     loop
         v_name := split_part(v_function, '(', 1);
         v_types := substr(v_function, length(v_name) + 1);
-        execute format('drop function if exists queue.%s_before%s', v_name, v_types);
+        begin
+            execute format('drop function if exists queue.%s_before%s', v_name, v_types);
+        exception when dependent_objects_still_exist then
+            null; -- somebody's view, say, goes on with it
+        end;
         if to_regprocedure('queue.' || v_function) is not null then
             execute format('alter function queue.%s rename to %s_before', v_function, v_name);
         end if;

@@ -81,6 +81,10 @@ def _attempt(dsn: str, texts: list[str], digest: str) -> bool:
     except psycopg2.errors.InsufficientPrivilege as error:
         with connection, connection.cursor() as cursor:
             _may_not(cursor, error)
+    except psycopg2.errors.AmbiguousFunction as error:
+        raise InstallError(
+            f"{error.diag.message_primary}: rename the one that is not the queue's, or move it to another schema"
+        ) from None
     except psycopg2.DatabaseError as error:
         if error.pgcode == _FOREIGN:
             raise InstallError(error.diag.message_primary) from None

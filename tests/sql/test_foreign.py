@@ -148,3 +148,13 @@ def test_what_others_keep_in_our_schema_is_theirs(dsn: str, sql: Session) -> Non
             before = catalog(dsn)
     finally:
         sql.run("drop owned by alice cascade", "drop role alice")
+
+
+def test_a_function_that_shares_a_name_with_one_of_ours_is_said(dsn: str, sql: Session) -> None:
+    sql.run("create function queue.publish(int) returns int language sql as 'select 1'")
+    before = catalog(dsn)
+    with pytest.raises(InstallError, match='^function name "queue.publish" is not unique: rename'):
+        installed_again(dsn)
+    assert catalog(dsn) == before
+    sql.run("alter function queue.publish(int) rename to mine")
+    assert installed_again(dsn) is True
