@@ -113,7 +113,7 @@ class Session(requests.Session):
     TLS certificates are verified, against $REQUESTS_CA_BUNDLE when it is set.
     """
 
-    def __init__(self, token: str | None) -> None:
+    def __init__(self, token: str | None, client: str | None = None) -> None:
         """Prepare the headers that all requests share; nothing is sent yet."""
         super().__init__()
         self.trust_env = False
@@ -131,6 +131,8 @@ class Session(requests.Session):
         )
         if token:
             self.headers["Authorization"] = f"Bearer {token}"
+        if client:
+            self.headers["Queue-Client"] = client
 
     def get_redirect_target(self, resp: requests.Response) -> None:
         """Return nothing: even a redirect that is not followed would be read without a limit."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Generator
+from functools import partial
+from time import monotonic
 from typing import Any
 
 from qlib import consumer
@@ -10,6 +12,7 @@ from qlib.attempts import Outage
 from qlib.checks import integer, seconds, text
 from qlib.errors import InvalidRequest, UnreadableMessage
 from qlib.models import Batch, Message, Subscriber
+from qlib.others import Others
 from qlib.places import Place, beginning, target
 from qlib.salvage import salvaged
 from qlib.transport import Reply, Transport, to_json
@@ -24,7 +27,11 @@ class QSubscriber:
     a time with its zone; a name that is there already stays where it is, and `start` says nothing.
     Without a name the server makes one up. `topic` and `subscriber` hold the two names. `created`
     is True when it is new, so that `start` counted, and False when it was there; None when nobody
-    knows, since the answer to a first attempt was lost. `url`,
+    knows, since the answer to a first attempt was lost.
+
+    One reader at a time: two under one name get the same messages and do the same work. When the
+    server sees another one at work, a warning says so, once, to the logger "qlib" (best effort:
+    servers do not tell each other). Threads that share one QSubscriber are one reader. `url`,
     `token` and `timeout` are those of QPublisher. Every method raises the errors of `qlib.errors`;
     TopicNotFound and SubscriberNotFound come from any of them.
     """
@@ -47,7 +54,7 @@ class QSubscriber:
             {} if subscriber is None else {"subscriber": text(subscriber, "a subscriber's name")}
         )
         body = to_json(fields | {"start": beginning(start)}, "the subscription")
-        self._transport = Transport(url, token, timeout)
+        self._transport = Transport(url, token, timeout, named=True)
         subscribed = self._transport.request(
             "POST",
             ("topics", topic, "subscribers"),
@@ -60,6 +67,7 @@ class QSubscriber:
         self.subscriber = subscribed.subscriber
         self._path = ("topics", topic, "subscribers", self.subscriber)
         self._epoch = subscribed.epoch
+        self._others = Others(topic, self.subscriber)
 
     def _subscribed(self, reply: Reply) -> None:
         # After a lost answer, the first attempt may be what made it.
@@ -125,12 +133,16 @@ class QSubscriber:
                 wait=wait,
                 outage=outage,
                 salvage=salvaged,
+                heard=partial(self._heard, monotonic()),
             )
         except UnreadableMessage as error:
             self._seen(error.epoch)
             raise
         self._seen(batch.epoch)
         return batch
+
+    def _heard(self, sent: float, reply: Reply) -> None:
+        self._others.heard(sent, self._transport.client, reply)
 
     def _seen(self, epoch: int | None) -> None:
         if epoch is not None:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from json import JSONEncoder
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import quote, urlsplit
+from uuid import uuid4
 
 import requests
 import urllib3
@@ -60,11 +61,15 @@ class Transport:
 
     `url` falls back to $QUEUE_URL, then to http://127.0.0.1:8008; `token` to $QUEUE_TOKEN, then to
     none. `timeout` is in seconds and bounds each call with all its retries. Raises InvalidRequest
-    when one of them cannot be used.
+    when one of them cannot be used. A `named` one tells the server a random name, `client`, by
+    which it knows its requests; a forked child has another.
     """
 
-    def __init__(self, url: str | None, token: str | None, timeout: float) -> None:
+    def __init__(
+        self, url: str | None, token: str | None, timeout: float, *, named: bool = False
+    ) -> None:
         """Check the settings; nothing is sent yet."""
+        self._named = named
         self.url = text(url or os.environ.get("QUEUE_URL") or _DEFAULT_URL, "the URL").rstrip("/")
         self._token = token or os.environ.get("QUEUE_TOKEN")
         self._timeout = seconds(timeout, "timeout must be above 0 seconds", lambda s: s > 0)
@@ -120,7 +125,8 @@ class Transport:
 
     def _open(self) -> None:
         self._process = os.getpid()
-        self._session = Session(self._token)
+        self.client = uuid4().hex if self._named else None
+        self._session = Session(self._token, self.client)
 
     def _exchange(self, attempts: Attempts) -> tuple[requests.Response, bytes, bool]:
         if self._process != os.getpid():

@@ -5,6 +5,7 @@ import re
 import secrets
 import time
 from collections.abc import Callable
+from functools import cache
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl
 
@@ -98,8 +99,11 @@ class Door:
         query = _query(environ, one.query)
         if query is not None:
             arguments.append(query)
+        if one.headers is not None:
+            arguments.append(_headers(environ, one.headers))
         answer = one.handler(self._context, *arguments, **path)
-        return _made(answer.status or one.statuses[0], answer.media_type, answer.text.encode())
+        status, text = answer.status or one.statuses[0], answer.text.encode()
+        return _made(status, answer.media_type, text, *answer.headers)
 
 
 def _refusal(problem: Problem, request_id: str) -> Reply:
@@ -133,6 +137,20 @@ def _query(environ: Environ, kind: type[msgspec.Struct] | None) -> msgspec.Struc
         ):  # 1.0, 1e2 and 01 are no integers here
             raise Problem("invalid_request", of_value(kind, name, text))
     return converted
+
+
+@cache
+def _variables(kind: type[msgspec.Struct]) -> list[tuple[str, str]]:
+    names = [field.encode_name for field in msgspec.structs.fields(kind)]
+    return [(name, "HTTP_" + name.upper().replace("-", "_")) for name in names]
+
+
+def _headers(environ: Environ, kind: type[msgspec.Struct]) -> msgspec.Struct:
+    values = {name: environ[key] for name, key in _variables(kind) if key in environ}
+    try:
+        return msgspec.convert(values, kind)
+    except msgspec.ValidationError as error:
+        raise Problem("invalid_request", of_query(error, values, kind)) from None
 
 
 def _check_host(environ: Environ, allowed: set[str]) -> None:

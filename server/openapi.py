@@ -8,6 +8,7 @@ import msgspec
 
 from server import schemas
 from server.errors import STATUS
+from server.fields import Name
 from server.operations import OPERATIONS, Operation
 
 _REF = "#/components/schemas/{name}"
@@ -42,7 +43,7 @@ def _operation(one: Operation) -> dict[str, Any]:
     described: dict[str, Any] = {
         "operationId": one.name,
         "summary": one.summary,
-        "parameters": [*_path_parameters(one), *_query_parameters(one)],
+        "parameters": [*_path_parameters(one), *_query_parameters(one), *_headers(one)],
         "responses": _responses(one),
         "security": [{}, {"token": []}] if one.secured else [{}],
     }
@@ -55,7 +56,7 @@ def _operation(one: Operation) -> dict[str, Any]:
 
 
 def _path_parameters(one: Operation) -> list[dict[str, Any]]:
-    name = msgspec.json.schema(schemas.Name)
+    name = msgspec.json.schema(Name)
     return [
         {"name": part, "in": "path", "required": True, "schema": name}
         for part in re.findall(r"<(\w+)>", one.rule)
@@ -63,14 +64,24 @@ def _path_parameters(one: Operation) -> list[dict[str, Any]]:
 
 
 def _query_parameters(one: Operation) -> list[dict[str, Any]]:
-    if one.query is None:
-        return []
-    _, components = msgspec.json.schema_components([one.query], ref_template=_REF)
-    properties = components[one.query.__name__]["properties"]
     return [
         {"name": name, "in": "query", "required": False, "schema": _without_null(schema)}
-        for name, schema in properties.items()
+        for name, schema in _properties(one.query)
     ]
+
+
+def _headers(one: Operation) -> list[dict[str, Any]]:
+    return [
+        {"name": name, "in": "header", "required": False, "schema": _without_null(schema)}
+        for name, schema in _properties(one.headers)
+    ]
+
+
+def _properties(kind: type[msgspec.Struct] | None) -> list[tuple[str, Any]]:
+    if kind is None:
+        return []
+    _, components = msgspec.json.schema_components([kind], ref_template=_REF)
+    return list(components[kind.__name__]["properties"].items())
 
 
 def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
@@ -83,6 +94,9 @@ def _responses(one: Operation) -> dict[str, Any]:
     responses: dict[str, Any] = {}
     for status in one.statuses:
         responses[str(status)] = {"description": one.summary}
+        headers = {name: {"schema": schema} for name, schema in _properties(one.answer_headers)}
+        if headers:
+            responses[str(status)]["headers"] = headers
         if one.answer is not None:
             content = {"application/json": {"schema": _reference(one.answer)}}
             responses[str(status)]["content"] = content

@@ -1,13 +1,14 @@
 """What an operation is: a route with its types, from which requests are checked and `/openapi.json` is made."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple, TypeVar
 
 import msgspec
 
 from server.engines import Engine
 from server.fusion import Fusion
+from server.readers import Readers
 from server.wakeups import Wakeups
 
 OPERATIONS: list["Operation"] = []
@@ -21,6 +22,7 @@ class Answer(NamedTuple):
     text: str = ""
     status: int | None = None
     media_type: str = "application/json"
+    headers: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,7 @@ class Context:
     engine: Engine
     wakeups: Wakeups
     fusion: Fusion
+    readers: Readers = field(default_factory=Readers)
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,9 @@ class Operation:
     handler: Callable[..., Answer]
     body: type[msgspec.Struct] | None
     query: type[msgspec.Struct] | None
+    headers: type[msgspec.Struct] | None
     answer: type[msgspec.Struct] | None
+    answer_headers: type[msgspec.Struct] | None
     statuses: tuple[int, ...]
     errors: tuple[str, ...]
     secured: bool
@@ -63,20 +68,34 @@ def operation(
     *,
     body: type[msgspec.Struct] | None = None,
     query: type[msgspec.Struct] | None = None,
+    headers: type[msgspec.Struct] | None = None,
     answer: type[msgspec.Struct] | None = None,
+    answer_headers: type[msgspec.Struct] | None = None,
     statuses: tuple[int, ...] = (200,),
     errors: tuple[str, ...] = (),
     secured: bool = True,
 ) -> Callable[[Handler], Handler]:
     """Register a handler.
 
-    It is called with the context, then with the body and the query if it has types for them, then with the parts of the
-    path by name. The first of `statuses` is the usual one. `secured`: a token is needed when one is set.
+    It is called with the context, then with the body, the query and the headers if it has types for them, then with the
+    parts of the path by name. The first of `statuses` is the usual one. `secured`: a token is needed when one is set.
     """
 
     def register(handler: Handler) -> Handler:
         OPERATIONS.append(
-            Operation(method, rule, handler, body, query, answer, statuses, errors, secured)
+            Operation(
+                method,
+                rule,
+                handler,
+                body,
+                query,
+                headers,
+                answer,
+                answer_headers,
+                statuses,
+                errors,
+                secured,
+            )
         )
         return handler
 

@@ -3,58 +3,25 @@
 The server checks requests against these types and describes itself with them in `/openapi.json`.
 """
 
-from datetime import datetime
 from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
 
-LARGEST = 2**63 - 1
-MAX_LIMIT = 10_000
-
-NAME = "1 to 200 of A-Z a-z 0-9 . _ -"
-
-
-def _rule(text: str) -> Meta:
-    """Return what people are told of a type that does not fit; it is no part of `/openapi.json`."""
-    return Meta(extra={"rule": text})
-
-
-_FROM_0 = _rule(f"an integer from 0 to {LARGEST}")
-
-Position = Annotated[
-    int, Meta(ge=0, le=LARGEST, description="the last offset already done"), _FROM_0
-]
-Offset = Annotated[
-    int, Meta(ge=1, le=LARGEST, description="1, 2, 3 …"), _rule(f"an integer from 1 to {LARGEST}")
-]
-Epoch = Annotated[
-    int,
-    Meta(ge=0, le=LARGEST, description="random at first, raised by every reset and seek"),
-    _FROM_0,
-]
-Count = Annotated[int, Meta(ge=0)]
-Name = Annotated[
-    str,
-    Meta(
-        pattern=r"^[A-Za-z0-9._-]{1,200}$", description="1 to 200 of A-Z a-z 0-9 . _ -; not . or .."
-    ),
-    _rule(NAME),
-]
-Description = Annotated[str, Meta(max_length=1000), _rule("a text of at most 1,000 characters")]
-Timestamp = Annotated[
-    datetime,
-    Meta(tz=True, description="RFC 3339, with a time zone"),
-    _rule("a time with its zone, as in 2024-02-29T12:00:00Z"),
-]
-Limit = Annotated[
-    int,
-    Meta(ge=1, description=f"how many at the most; above {MAX_LIMIT} it is {MAX_LIMIT}"),
-    _rule("an integer from 1 on"),
-]
-Producer = Annotated[
-    str, Meta(min_length=1, max_length=200), _rule("a text of 1 to 200 characters")
-]
+from server.fields import (
+    Count,
+    Description,
+    Epoch,
+    Limit,
+    Name,
+    Offset,
+    Position,
+    Producer,
+    Sequence,
+    Timestamp,
+    Wait,
+    rule,
+)
 
 
 class Body(msgspec.Struct, forbid_unknown_fields=True):
@@ -73,7 +40,7 @@ class Move(Body):
 
     offset: Position | None = None
     timestamp: Timestamp | None = None
-    dry_run: Annotated[bool, _rule("true or false")] = False
+    dry_run: Annotated[bool, rule("true or false")] = False
 
 
 class Batch(Body):
@@ -82,19 +49,17 @@ class Batch(Body):
     payloads: Annotated[
         list[msgspec.Raw],
         Meta(min_length=1, max_length=10_000),
-        _rule("an array of 1 to 10,000 payloads, each any JSON"),
+        rule("an array of 1 to 10,000 payloads, each any JSON"),
     ]
     keys: (
-        Annotated[list[str | None], _rule("an array with a text or null for each payload")] | None
+        Annotated[list[str | None], rule("an array with a text or null for each payload")] | None
     ) = None
     headers: (
-        Annotated[list[msgspec.Raw], _rule("an array with an object or null for each payload")]
+        Annotated[list[msgspec.Raw], rule("an array with an object or null for each payload")]
         | None
     ) = None
     producer: Producer | None = None
-    sequence: (
-        Annotated[int, Meta(ge=0, le=LARGEST), _rule(f"an integer from 0 to {LARGEST}")] | None
-    ) = None
+    sequence: Sequence | None = None
 
 
 class At(Body):
@@ -109,7 +74,7 @@ class NewSubscriber(Body):
     subscriber: Name | None = None
     start: Annotated[
         Literal["latest", "earliest"] | Position | At,
-        _rule('"latest", "earliest", a position, or {"timestamp": a time with its zone}'),
+        rule('"latest", "earliest", a position, or {"timestamp": a time with its zone}'),
     ] = "latest"
 
 
@@ -141,13 +106,35 @@ class FetchQuery(Body):
     """
 
     limit: Limit = 100
-    wait: Annotated[
-        float,
-        Meta(ge=0, le=60, description="seconds"),
-        _rule("a number of seconds from 0 to 60"),
-    ] = 0.0
+    wait: Wait = 0.0
     after: Position | None = None
     epoch: Epoch | None = None
+
+
+class FetchHeaders(msgspec.Struct):
+    """Who fetches."""
+
+    client: (
+        Annotated[
+            Name,
+            Meta(description="who fetches: a random name, the same for all fetches of one client"),
+        ]
+        | None
+    ) = msgspec.field(default=None, name="Queue-Client")
+
+
+class FetchedHeaders(msgspec.Struct):
+    """Who else does."""
+
+    other_client: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=60,
+            description="for how many seconds no other Queue-Client has fetched for this subscriber; only when one did "
+            "within the last minute through this server, as far as it remembers: best effort",
+        ),
+    ] = msgspec.field(name="Queue-Other-Client")
 
 
 class Topic(msgspec.Struct):

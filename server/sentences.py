@@ -1,6 +1,7 @@
 """Sentences for people about a request that is not one of ours: what, by which rule, and what came.
 
-The rules stand beside the types in `server/schemas.py`; where in the request, msgspec's own errors say.
+The rules stand beside the types, in `server/fields.py` and `server/schemas.py`; where in the request it was,
+msgspec's own errors say.
 """
 
 import re
@@ -11,12 +12,12 @@ from typing import Any
 
 import msgspec
 
-from server.schemas import NAME
+from server.fields import NAME
 
 _PLACE = re.compile(r" - at `\$\.?([^`]*)`\Z")
 _MISSING = re.compile(r"Object missing required field `(\w+)`")
 _UNKNOWN = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)
-_PART = re.compile(r"\w+")
+_PART = re.compile(r"[\w-]+")  # a header's name has hyphens
 _SUBJECTS = {"topic": "a topic's name", "subscriber": "a subscriber's name"}
 _LONGEST = 60
 _NOTHING = object()
@@ -82,11 +83,18 @@ def of_json(error: Exception, body: bytes) -> str:
 def _rule_of(kind: Kind | None, place: str) -> str:
     hint: Any = kind
     for part in _PART.findall(place):
-        hints = typing.get_type_hints(hint, include_extras=True) if isinstance(hint, type) else {}
+        hints = _members(hint)
         if part not in hints:  # a place in a list, or inside of one of several types
             break
         hint = hints[part]
     return _told(hint) or "a JSON object"
+
+
+def _members(hint: Any) -> dict[str, Any]:
+    if not (isinstance(hint, type) and issubclass(hint, msgspec.Struct)):
+        return {}
+    types = typing.get_type_hints(hint, include_extras=True)
+    return {one.encode_name: types[one.name] for one in msgspec.structs.fields(hint)}
 
 
 def _told(hint: Any) -> str | None:

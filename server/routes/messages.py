@@ -4,6 +4,7 @@ from server import schemas
 from server.body import array, check_messages
 from server.engines import Batch
 from server.errors import Problem
+from server.fields import MAX_LIMIT
 from server.metrics import PUBLISHED
 from server.operations import Answer, Context, operation
 
@@ -37,7 +38,7 @@ def publish(context: Context, body: schemas.Batch, topic: str) -> Answer:
 )
 def browse(context: Context, query: schemas.BrowseQuery, topic: str) -> Answer:
     """Read messages without a subscriber; the first one is at `offset`."""
-    limit = min(query.limit, schemas.MAX_LIMIT)
+    limit = min(query.limit, MAX_LIMIT)
     found = context.engine.browse(topic, query.offset, limit)
     return Answer(
         f'{{"topic":"{topic}","floor":{found.position},"head":{found.head},"messages":[{found.messages}]}}'

@@ -4,6 +4,7 @@ import json
 import time
 
 from server import engines, schemas
+from server.fields import MAX_LIMIT
 from server.operations import Answer, Context, operation
 
 _ONE = "/topics/<topic>/subscribers/<subscriber>"
@@ -34,7 +35,7 @@ def subscribe(context: Context, body: schemas.NewSubscriber, topic: str) -> Answ
 )
 def list_subscribers(context: Context, query: schemas.Page, topic: str) -> Answer:
     """List a topic's subscribers in the order of their names, a page at a time."""
-    limit = min(query.limit, schemas.MAX_LIMIT)
+    limit = min(query.limit, MAX_LIMIT)
     return Answer('{"subscribers":[' + context.engine.subscribers(topic, query.after, limit) + "]}")
 
 
@@ -56,18 +57,28 @@ def unsubscribe(context: Context, topic: str, subscriber: str) -> Answer:
     "GET",
     _ONE + "/messages",
     query=schemas.FetchQuery,
+    headers=schemas.FetchHeaders,
     answer=schemas.Fetched,
+    answer_headers=schemas.FetchedHeaders,
     errors=(*_MISSING, "stale_epoch", "offset_out_of_range"),
 )
-def fetch(context: Context, query: schemas.FetchQuery, topic: str, subscriber: str) -> Answer:
+def fetch(
+    context: Context,
+    query: schemas.FetchQuery,
+    headers: schemas.FetchHeaders,
+    topic: str,
+    subscriber: str,
+) -> Answer:
     """Fetch the messages after the position, in order; nothing moves."""
-    limit = min(query.limit, schemas.MAX_LIMIT)
+    limit = min(query.limit, MAX_LIMIT)
     found = context.engine.fetch(topic, subscriber, limit, query.after, query.epoch)
+    other = headers.client and context.readers.other(topic, subscriber, headers.client)
     if not found.messages and query.wait > 0:
         found = _wait(context, topic, subscriber, limit, query)
     return Answer(
         f'{{"topic":"{topic}","subscriber":"{subscriber}","position":{found.position},'
-        f'"epoch":{found.epoch},"head":{found.head},"messages":[{found.messages}]}}'
+        f'"epoch":{found.epoch},"head":{found.head},"messages":[{found.messages}]}}',
+        headers=() if other is None else (("Queue-Other-Client", f"{other:.6f}"),),
     )
 
 

@@ -3,6 +3,7 @@
 import json
 
 from server import schemas
+from server.fields import MAX_LIMIT
 from server.operations import Answer, Context, operation
 
 
@@ -22,7 +23,7 @@ def create_topic(context: Context, body: schemas.NewTopic) -> Answer:
 @operation("GET", "/topics", query=schemas.Page, answer=schemas.Topics)
 def list_topics(context: Context, query: schemas.Page) -> Answer:
     """List topics in the order of their names, a page at a time."""
-    limit = min(query.limit, schemas.MAX_LIMIT)
+    limit = min(query.limit, MAX_LIMIT)
     return Answer('{"topics":[' + context.engine.topics(query.after, limit) + "]}")
 
 
