@@ -138,6 +138,9 @@ set standard_conforming_strings = on
 as $$
 begin
     perform queue.check_name('topic', p_topic);
+    if length(p_description) > 1000 then
+        raise exception using errcode = 'QL009', message = 'a description has at most 1000 characters';
+    end if;
     loop
         -- before the insert, so that a refusal takes no number
         if exists (select from queue.topic t where t.name = p_topic) then

@@ -26,6 +26,114 @@ exception when untranslatable_character or invalid_text_representation then
 end
 $$;
 
+-- queue.is_nested_too_deep: whether JSON has more than 64 levels.
+-- Returns whether. Locks nothing. What makes a number small is cut short: jsonb takes no 1e-20000, which readers do; large
+-- ones must have been refused before.
+create or replace function queue.is_nested_too_deep(p_json json)
+returns boolean
+language plpgsql immutable
+set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
+set exit_on_error = off
+as $$
+begin
+    return jsonb_path_exists(regexp_replace(p_json::text, '([eE]-[0-9]|[.][0-9])[0-9]+', '\1', 'g')::jsonb,
+                             'strict $.**{64} ? (@.type() == "object" || @.type() == "array")');
+exception when statement_too_complex then
+    return true;
+end
+$$;
+
+-- queue.is_too_large_a_number: whether readers cannot hold a number: an integer of more than 4,300 characters, or one
+-- with a point or an exponent beyond the largest double (1.8e308).
+--   p_number  the number as it is written
+-- Returns whether. Locks nothing.
+create or replace function queue.is_too_large_a_number(p_number text)
+returns boolean
+language plpgsql immutable
+set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
+set exit_on_error = off
+as $$
+declare
+    v_parts text[];
+begin
+    if p_number !~ '[.eE]' then
+        return length(p_number) > 4300;
+    end if;
+    perform p_number::float8;
+    return false;
+exception when numeric_value_out_of_range then
+    -- or so close to 0 that it is 0 to a reader: where its first digit stands decides
+    v_parts := regexp_match(p_number, '^-?(0|[1-9][0-9]*)(?:[.](0*)[0-9]*)?(?:[eE]([+-]?)0*([0-9]*))?$');
+    if length(v_parts[4]) > 10 then
+        return v_parts[3] <> '-';
+    end if;
+    return case v_parts[1] when '0' then -coalesce(length(v_parts[2]), 0) else length(v_parts[1]) end
+           + coalesce(nullif(v_parts[4], '') , '0')::bigint * case v_parts[3] when '-' then -1 else 1 end > 0;
+end
+$$;
+
+-- queue.check_message: refuses a message that no reader could hold.
+--   p_place    its place in the batch, for the message
+--   p_payload, p_key, p_headers  the message
+-- Returns true. Raises QL008 invalid_message. Locks nothing.
+create or replace function queue.check_message(p_place bigint, p_payload json, p_key text, p_headers json)
+returns boolean
+language plpgsql immutable
+set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
+as $$
+declare
+    v_bytes  bigint := octet_length(p_payload::text) + coalesce(octet_length(p_key), 0)
+                       + coalesce(octet_length(p_headers::text), 0);
+    v_json   json;
+    v_number text;
+begin
+    if v_bytes > 1048576 then
+        raise exception using errcode = 'QL008',
+            message = format('message %s has %s bytes; a message has at most 1048576', p_place, v_bytes);
+    end if;
+    foreach v_json in array array[p_payload, p_headers] loop
+        select n[1] into v_number
+        from regexp_matches(regexp_replace(v_json::text, '"(?:[^"\\]|\\.)*"', '""', 'g'), '-?[0-9][0-9.eE+-]*', 'g') n
+        where (length(n[1]) > 200 or n[1] ~ '[eE][+]?[0-9]{3}') and queue.is_too_large_a_number(n[1])
+        limit 1;
+        if found then
+            raise exception using errcode = 'QL008',
+                message = format('message %s: no reader could hold the number %s', p_place, left(v_number, 20));
+        end if;
+        if queue.is_nested_too_deep(v_json) then
+            raise exception using errcode = 'QL008', message = format('message %s is nested deeper than 64', p_place);
+        end if;
+    end loop;
+    return true;
+end
+$$;
+
+-- queue.may_hold_a_large_number: whether JSON may hold a number that readers cannot.
+--   p_json  its text
+-- Returns false when it surely holds none: such a number has 200 digits in a row, or three in its exponent. Locks nothing.
+-- Written so that Postgres inlines it.
+create or replace function queue.may_hold_a_large_number(p_json text)
+returns boolean
+language sql immutable
+as $$
+    select p_json ~ '[0-9]{200}|[[:space:][,:]-?[0-9]+([.][0-9]*)?[eE][+]?[0-9]{3}'
+$$;
+
+-- queue.is_small: whether readers can surely hold a payload or headers, but for a number such as 1e400 in up to 4,300 bytes.
+-- Returns whether. Locks nothing. Written so that Postgres inlines it: what is short is neither deep nor a long integer.
+create or replace function queue.is_small(p_json json)
+returns boolean
+language sql stable
+as $$
+    select pg_column_size(p_json) <= 128
+        or octet_length(p_json::text) <= 300000
+           and octet_length(p_json::text) - octet_length(replace(replace(p_json::text, '[', ''), '{', '')) <= 64
+           and (octet_length(p_json::text) <= 4300 or not queue.may_hold_a_large_number(p_json::text))
+$$;
+
 -- queue.is_same_batch: whether the log holds these messages from an offset on.
 --   p_topic_id, p_first_offset, p_last_offset  where the first publish was stored
 --   p_payloads, p_keys, p_headers              as for queue.publish_batch
@@ -133,8 +241,13 @@ declare
     v_now      timestamptz;
     v_keys     text[];
     v_headers  json[];
+    v_text     text := p_payloads;
+    -- to look for numbers takes a sixth of what a batch of small messages takes; a large batch may hold a 1e400
+    v_plain    boolean := p_keys is null and p_headers is null;
+    v_suspect  boolean := (octet_length(v_text) <= 10000 and queue.may_hold_a_large_number(v_text)) is true
+                          or queue.may_hold_a_large_number(p_headers::text) is true;
 begin
-    if p_keys is not null or p_headers is not null or json_typeof(p_payloads) is distinct from 'array' then
+    if not v_plain or json_typeof(p_payloads) is distinct from 'array' then
         perform queue.check_parts(p_payloads, p_keys, p_headers);
         v_keys := array(select unnest(p_keys)); -- whatever its bounds were, they are 1 to n now
         v_headers := array(select case when json_typeof(h) = 'object' then h end from json_array_elements(p_headers) h);
@@ -144,7 +257,7 @@ begin
             message = 'a numbered publish has a producer of 1 to 200 characters and a sequence of 0 or more';
     end if;
     -- most JSON has no escapes at all, and one character is found several times as fast as two
-    if strpos(p_payloads::text, '\') > 0 or strpos(p_headers::text, '\') > 0 then
+    if strpos(v_text, '\') > 0 or strpos(p_headers::text, '\') > 0 then
         perform queue.check_escapes(p_payloads), queue.check_escapes(p_headers);
     end if;
 
@@ -178,9 +291,19 @@ begin
     if current_setting('transaction_isolation') <> 'read committed' then
         perform queue.check_snapshot(p_topic, v_topic_id, v_head);
     end if;
-    insert into queue.message (topic_id, "offset", published_at, key, headers, payload)
-    select v_topic_id, v_head + b.n, v_now, v_keys[b.n], v_headers[b.n], b.payload
-    from json_array_elements(p_payloads) with ordinality as b(payload, n);
+    if v_plain and not v_suspect then -- the same as below, in a twentieth less time
+        insert into queue.message (topic_id, "offset", published_at, payload)
+        select v_topic_id, v_head + b.n, v_now, b.payload
+        from json_array_elements(p_payloads) with ordinality as b(payload, n)
+        where queue.is_small(b.payload) or queue.check_message(b.n, b.payload, null, null);
+    else
+        insert into queue.message (topic_id, "offset", published_at, key, headers, payload)
+        select v_topic_id, v_head + b.n, v_now, v_keys[b.n], v_headers[b.n], b.payload
+        from json_array_elements(p_payloads) with ordinality as b(payload, n)
+        where not v_suspect and queue.is_small(b.payload)
+              and (octet_length(v_keys[b.n]) <= 300000) is not false and queue.is_small(v_headers[b.n]) is not false
+              or queue.check_message(b.n, b.payload, v_keys[b.n], v_headers[b.n]);
+    end if;
     get diagnostics v_count = row_count;
     if v_count = 0 then
         perform queue.check_parts(p_payloads, p_keys, p_headers);
@@ -215,6 +338,11 @@ as $$
 $$;
 
 comment on function queue.check_escapes is 'Refuses JSON text with an escaped NUL or half a surrogate pair.';
+comment on function queue.is_nested_too_deep is 'Whether JSON has more than 64 levels.';
+comment on function queue.is_too_large_a_number is 'Whether readers cannot hold a number.';
+comment on function queue.check_message is 'Refuses a message that no reader could hold.';
+comment on function queue.is_small is 'Whether readers can surely hold a payload or headers, but for a number such as 1e400.';
+comment on function queue.may_hold_a_large_number is 'Whether JSON may hold a number that no reader takes.';
 comment on function queue.is_same_batch is 'Whether the log holds these messages from an offset on.';
 comment on function queue.check_parts is 'Refuses payloads, keys and headers that do not fit together.';
 comment on function queue.check_snapshot is 'Refuses a transaction that cannot see the topic''s head.';

@@ -153,7 +153,7 @@ def test_text_that_no_reader_could_take_apart_is_refused(orders: Session) -> Non
 
 
 @pytest.mark.parametrize("function, text", [
-    ("queue.publish_batch", r"strpos(p_payloads::text, '\')"),
+    ("queue.publish_batch", r"strpos(v_text, '\')"),
     ("queue.publish_batch", r"strpos(p_headers::text, '\')"),
     ("queue.check_escapes", r"strpos(p_json::text, '\u')"),
 ])  # fmt: skip
