@@ -1,14 +1,14 @@
 # make lab    the queue and JupyterLab, to learn with
 # make test   lint and all tests
 # make bench  how fast it is, beside Postgres itself and other queues; BENCH="publish --rounds 9" chooses
-# the rest: setup, lint, notebooks, stress, compose-test, clean
+# the rest: setup, lint, notebooks, stress, compose-test, openapi-test, clean
 # PYTHON=python3.12 chooses the Python for .venv
 
 PYTHON ?= python3
 BIN := .venv/bin
 STRESS ?= --seconds 30 --publishers 4 --subscribers 4 --topics 2 --resets
 
-.PHONY: setup lab test lint notebooks stress bench compose-test clean
+.PHONY: setup lab test lint notebooks stress bench compose-test openapi-test clean
 
 setup: .venv/ready
 
@@ -49,6 +49,9 @@ bench: .venv/bench-ready
 compose-test: .venv/tests-ready
 	$(BIN)/python -m tests.compose
 
+openapi-test: .venv/tests-ready
+	$(BIN)/python -m tests.openapi
+
 clean:
-	rm -rf .venv .queue .queue.log .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .openapi .queue .queue.log .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -4,8 +4,9 @@ The rules are for refusals; `/openapi.json` is made of the types, and has none o
 """
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any
 
+import msgspec
 from msgspec import Meta
 
 LARGEST = 2**63 - 1
@@ -51,6 +52,9 @@ Limit = Annotated[
     Meta(ge=1, description=f"how many at the most; above {MAX_LIMIT} it is {MAX_LIMIT}"),
     rule("an integer from 1 on"),
 ]
+_OBJECT = {"type": "object", "additionalProperties": True}  # or a made client would read no member
+Object = Annotated[dict[str, Any], Meta(extra_json_schema=_OBJECT)]
+Headers = Annotated[msgspec.Raw, Meta(extra_json_schema={"anyOf": [_OBJECT, {"type": "null"}]})]
 Producer = Annotated[str, Meta(min_length=1, max_length=200), rule("a text of 1 to 200 characters")]
 Sequence = Annotated[int, Meta(ge=0, le=LARGEST), _FROM_0]
 Wait = Annotated[

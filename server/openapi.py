@@ -1,6 +1,7 @@
 """The server's description of itself, made from the same operations that answer."""
 
 import re
+import sys
 from functools import cache
 from typing import Any
 
@@ -18,8 +19,11 @@ _ALWAYS = ("invalid_request", "host_not_allowed", "unavailable", "internal")
 @cache
 def document() -> dict[str, Any]:
     """Return the OpenAPI 3.1 document."""
-    kinds = [kind for one in OPERATIONS for kind in (one.body, one.answer) if kind is not None]
+    kinds = [kind for one in OPERATIONS for kind in (one.body, one.answer) if _is_named(kind)]
     _, components = msgspec.json.schema_components([*kinds, schemas.Error], ref_template=_REF)
+    for one in OPERATIONS:
+        if one.body is not None:
+            _tell_defaults(components[one.body.__name__]["properties"])
     paths: dict[str, dict[str, Any]] = {}
     for one in OPERATIONS:
         path = re.sub(r"<(\w+)>", r"{\1}", one.rule)
@@ -30,7 +34,10 @@ def document() -> dict[str, Any]:
             "title": "Queue Lab",
             "version": "1",
             "description": "A multi-subscriber queue on Postgres.",
+            "license": {"name": "MIT", "identifier": "MIT"},
         },
+        "servers": [{"url": "/", "description": "the server that gave this document out"}],
+        "tags": [{"name": name, "description": told} for name, told in sorted(_tags().items())],
         "paths": paths,
         "components": {
             "schemas": components,
@@ -39,10 +46,25 @@ def document() -> dict[str, Any]:
     }
 
 
+def _tags() -> dict[str, str]:
+    """Return what the modules of handlers say of themselves."""
+    return {one.tag: sys.modules[one.handler.__module__].__doc__ or "" for one in OPERATIONS}
+
+
+def _tell_defaults(properties: dict[str, Any]) -> None:
+    # some generators take a member with a default for one that is always there, also in what is sent
+    for schema in properties.values():
+        default = schema.pop("default", None)
+        if default is not None:
+            told = (schema.get("description"), f"default: {msgspec.json.encode(default).decode()}")
+            schema["description"] = "; ".join(filter(None, told))
+
+
 def _operation(one: Operation) -> dict[str, Any]:
     described: dict[str, Any] = {
         "operationId": one.name,
         "summary": one.summary,
+        "tags": [one.tag],
         "parameters": [*_path_parameters(one), *_query_parameters(one), *_headers(one)],
         "responses": _responses(one),
         "security": [{}, {"token": []}] if one.secured else [{}],
@@ -50,7 +72,7 @@ def _operation(one: Operation) -> dict[str, Any]:
     if one.body is not None:
         described["requestBody"] = {
             "required": True,
-            "content": {"application/json": {"schema": _reference(one.body)}},
+            "content": {"application/json": {"schema": _schema(one.body)}},
         }
     return described
 
@@ -98,16 +120,14 @@ def _responses(one: Operation) -> dict[str, Any]:
         if headers:
             responses[str(status)]["headers"] = headers
         if one.answer is not None:
-            content = {"application/json": {"schema": _reference(one.answer)}}
-            responses[str(status)]["content"] = content
-        elif status != 204:
-            responses[str(status)]["content"] = {"*/*": {}}
+            media_type = "text/plain" if one.answer is str else "application/json"
+            responses[str(status)]["content"] = {media_type: {"schema": _schema(one.answer)}}
     for code in sorted(
         {*one.errors, *_ALWAYS, *_by_nature(one)}, key=lambda code: (STATUS[code], code)
     ):
         known = responses.setdefault(str(STATUS[code]), {"description": ""})
         known["description"] = ", ".join(filter(None, [known["description"], code]))
-        known["content"] = {"application/problem+json": {"schema": _reference(schemas.Error)}}
+        known["content"] = {"application/problem+json": {"schema": _schema(schemas.Error)}}
     return responses
 
 
@@ -126,5 +146,11 @@ def _by_nature(one: Operation) -> set[str]:
     return codes
 
 
-def _reference(kind: type[msgspec.Struct]) -> dict[str, str]:
-    return {"$ref": _REF.format(name=kind.__name__)}
+def _is_named(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, msgspec.Struct)
+
+
+def _schema(kind: Any) -> dict[str, Any]:
+    if _is_named(kind):
+        return {"$ref": _REF.format(name=kind.__name__)}
+    return msgspec.json.schema(kind)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
@@ -37,7 +37,7 @@ class Context:
 
 @dataclass(frozen=True)
 class Operation:
-    """A method on a route: what it takes, what it answers, what can go wrong."""
+    """A method on a route: what it takes, what it answers (text when that is `str`), what can go wrong."""
 
     method: str
     rule: str
@@ -45,7 +45,7 @@ class Operation:
     body: type[msgspec.Struct] | None
     query: type[msgspec.Struct] | None
     headers: type[msgspec.Struct] | None
-    answer: type[msgspec.Struct] | None
+    answer: Any
     answer_headers: type[msgspec.Struct] | None
     statuses: tuple[int, ...]
     errors: tuple[str, ...]
@@ -55,6 +55,11 @@ class Operation:
     def summary(self) -> str:
         """The first sentence of the handler's docstring."""
         return (self.handler.__doc__ or "").strip().split("\n")[0]
+
+    @property
+    def tag(self) -> str:
+        """The name of the handler's module."""
+        return self.handler.__module__.rpartition(".")[2]
 
     @property
     def name(self) -> str:
@@ -69,7 +74,7 @@ def operation(
     body: type[msgspec.Struct] | None = None,
     query: type[msgspec.Struct] | None = None,
     headers: type[msgspec.Struct] | None = None,
-    answer: type[msgspec.Struct] | None = None,
+    answer: Any = None,
     answer_headers: type[msgspec.Struct] | None = None,
     statuses: tuple[int, ...] = (200,),
     errors: tuple[str, ...] = (),

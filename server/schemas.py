@@ -12,8 +12,10 @@ from server.fields import (
     Count,
     Description,
     Epoch,
+    Headers,
     Limit,
     Name,
+    Object,
     Offset,
     Position,
     Producer,
@@ -55,8 +57,7 @@ class Batch(Body):
         Annotated[list[str | None], rule("an array with a text or null for each payload")] | None
     ) = None
     headers: (
-        Annotated[list[msgspec.Raw], rule("an array with an object or null for each payload")]
-        | None
+        Annotated[list[Headers], rule("an array with an object or null for each payload")] | None
     ) = None
     producer: Producer | None = None
     sequence: Sequence | None = None
@@ -179,7 +180,7 @@ class Message(msgspec.Struct, omit_defaults=True):
     published_at: Timestamp
     payload: Any
     key: str | msgspec.UnsetType = msgspec.UNSET
-    headers: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
+    headers: Object | msgspec.UnsetType = msgspec.UNSET
 
 
 class Published(msgspec.Struct):

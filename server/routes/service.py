@@ -5,6 +5,7 @@ import json
 from prometheus_client import generate_latest
 
 from server import schemas
+from server.fields import Object
 from server.metrics import registry
 from server.openapi import document
 from server.operations import Answer, Context, operation
@@ -22,14 +23,14 @@ def health(context: Context) -> Answer:
     )
 
 
-@operation("GET", "/metrics")
+@operation("GET", "/metrics", answer=str)
 def metrics(context: Context) -> Answer:
     """Metrics in Prometheus' text format."""
     text = generate_latest(registry(context)).decode()
     return Answer(text, media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
-@operation("GET", "/openapi.json")
+@operation("GET", "/openapi.json", answer=Object)
 def openapi(context: Context) -> Answer:
     """Describe the routes as OpenAPI 3.1."""
     return Answer(json.dumps(document()))

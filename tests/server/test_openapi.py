@@ -116,6 +116,58 @@ def test_every_operation_says_what_it_takes(document: dict[str, Any]) -> None:
     assert set(names.values()) == {1}
 
 
+def test_a_client_can_be_made_from_it(document: dict[str, Any]) -> None:
+    """What generators stumble over; `make openapi-test` lets some of them do it."""
+    assert flaws(document) == []
+    assert document["servers"][0]["url"] == "/"
+    assert document["info"]["license"] == {"name": "MIT", "identifier": "MIT"}
+    tags = {tag["name"] for tag in document["tags"] if tag["description"]}
+    assert tags == {"messages", "service", "subscribers", "topics"}
+    assert {tag for one in each_operation(document) for tag in one["tags"]} == tags
+    content = document["paths"]["/metrics"]["get"]["responses"]["200"]["content"]
+    assert content == {"text/plain": {"schema": {"type": "string"}}}
+    schemas = document["components"]["schemas"]
+    assert schemas["NewSubscriber"]["properties"]["start"]["description"] == 'default: "latest"'
+    assert schemas["Message"]["properties"]["headers"]["additionalProperties"] is True
+
+
+def flaws(document: dict[str, Any]) -> list[str]:
+    """Return what makes generators leave something out, or ask for what need not be there."""
+    found = [f"default of {name}" for name, one in members(document).items() if "default" in one]
+    for operation in each_operation(document):
+        for response in operation["responses"].values():
+            for kind, content in response.get("content", {}).items():
+                if "*" in kind or not content.get("schema"):
+                    found.append(f"{kind} in {operation['operationId']}")
+    closed = [name for name, one in members(document).items() if one == {"type": "object"}]
+    return found + [f"nothing in {name}" for name in closed]
+
+
+def members(document: dict[str, Any]) -> dict[str, Any]:
+    return {
+        f"{kind}.{name}": schema
+        for kind, one in document["components"]["schemas"].items()
+        for name, schema in one["properties"].items()
+    }
+
+
+def each_operation(document: dict[str, Any]) -> list[dict[str, Any]]:
+    return [one for methods in document["paths"].values() for one in methods.values()]
+
+
+def test_what_generators_stumble_over_is_noticed(document: dict[str, Any]) -> None:
+    changed = copy.deepcopy(document)  # the control
+    schemas = changed["components"]["schemas"]
+    schemas["Batch"]["properties"]["keys"]["default"] = None
+    schemas["Message"]["properties"]["headers"] = {"type": "object"}
+    changed["paths"]["/metrics"]["get"]["responses"]["200"]["content"] = {"*/*": {}}
+    assert flaws(changed) == [
+        "default of Batch.keys",
+        "*/* in metrics",
+        "nothing in Message.headers",
+    ]
+
+
 def test_every_code_is_documented(document: dict[str, Any]) -> None:
     documented = {
         (int(status), code)
