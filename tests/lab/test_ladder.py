@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 
 from qlib.lab import ladder, sql
+from tests.lab.acks import acked
 
 pytestmark = pytest.mark.usefixtures("queue_dsn")
 
@@ -16,11 +17,11 @@ STORY = (
     "select queue.create_topic('orders')",
     "select queue.publish('orders', '1')",
     "select queue.subscribe('orders', 'kitchen', 'earliest')",
-    "select queue.ack('orders', 'kitchen', 1, 0)",
+    acked("kitchen", 1),
     "select queue.publish_batch('orders', '[2, 3]')",
     "select queue.subscribe('orders', 'billing')",
     "select queue.reset('orders', 2)",
-    "select queue.ack('orders', 'kitchen', 3, 1)",
+    acked("kitchen", 3),
     "select queue.seek('orders', 'billing', 0)",
 )
 HEAD = [0, 1, 1, 1, 3, 3, 3, 3, 3]

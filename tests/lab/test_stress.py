@@ -41,7 +41,7 @@ def test_what_was_recorded_is_read_back_but_for_half_an_operation(tmp_path: Path
 
 
 def test_the_table_is_aligned_and_counts_everything() -> None:
-    history = random_history(4, turns=1500)
+    history = random_history(5, turns=1500)
     heading, *lines = table(history).splitlines()
     assert [line.split("  ")[0] for line in lines] == [
         "publish",

@@ -10,6 +10,7 @@ from matplotlib.colors import to_hex
 from qlib import QSubscriber
 from qlib.lab import sql, strip
 from qlib.models import Message
+from tests.lab.acks import acked
 from tests.server_process import ServerProcess
 
 pytestmark = pytest.mark.usefixtures("queue_dsn")
@@ -29,7 +30,7 @@ def ten(queue_dsn: str) -> None:
     sql("select queue.subscribe('orders', 'mailer')")
     publish(7)
     sql("select queue.subscribe('orders', 'billing', 'earliest')")
-    sql("select queue.ack('orders', 'billing', 7, 0)")
+    sql(acked("billing", 7))
 
 
 @pytest.fixture
@@ -83,7 +84,7 @@ def test_without_a_subscriber_nothing_is_lost(ax: Axes) -> None:
 
 @pytest.mark.usefixtures("ten")
 def test_what_came_before_the_start_is_not_lost(ax: Axes) -> None:
-    sql("select queue.ack('orders', 'mailer', 5, 0)")
+    sql(acked("mailer", 5))
     strip("orders", [4], subscriber="mailer", ax=ax)
     assert squares(ax) == [*[BEFORE] * 3, ONCE, LOST, *[PENDING] * 5]
     assert "before its start: 3" in legend(ax)
@@ -92,7 +93,7 @@ def test_what_came_before_the_start_is_not_lost(ax: Axes) -> None:
 @pytest.mark.usefixtures("ten")
 def test_a_seek_back_asks_for_what_came_before_the_start(ax: Axes) -> None:
     sql("select queue.seek('orders', 'mailer', 1)")
-    sql("select queue.ack('orders', 'mailer', 5, 1)")
+    sql(acked("mailer", 5))
     strip("orders", [4], subscriber="mailer", ax=ax)
     assert squares(ax)[:5] == [BEFORE, LOST, LOST, ONCE, LOST]
 
@@ -142,7 +143,7 @@ def test_rows_are_wrapped(count: int, columns: int, rows: int) -> None:
 @pytest.mark.usefixtures("ten")
 def test_the_legend_is_no_wider_than_the_squares() -> None:
     publish(170)
-    sql("select queue.ack('orders', 'mailer', 150, 0)")
+    sql(acked("mailer", 150))
     strip("orders", [4, 4], subscriber="mailer")
     figure = pyplot.gcf()
     figure.draw_without_rendering()
