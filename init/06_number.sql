@@ -1,5 +1,6 @@
 -- Which of two versions is the newer one? These files have a number, and a lower one never replaces a higher: of two
--- servers that share a database, the older one leaves the functions of the newer one alone.
+-- servers that share a database, the older one leaves the functions of the newer one alone. Equal numbers tell nothing:
+-- a developer's files replace others of the same number.
 --
 -- queue.number: the number of the files that are in force here, by whomever they were applied.
 -- Raises, when the files are applied: QL091, the database has a higher number.

@@ -14,7 +14,7 @@ from qlib.lab.history import History
 from server.embedded import EmbeddedPostgres
 from server.embedded_cluster import packaged_programs
 from server.install import install
-from tests.server_process import ROOT, ServerProcess
+from tests.server_process import ROOT, ServerProcess, serving
 from tests.sql.test_install import run
 from tests.sql.test_versions import CONSTANT
 from tests.stress_process import stress, verdict_of
@@ -165,6 +165,22 @@ def test_a_dump_of_the_version_before_is_served_by_this_one(
     assert found.anomalies == (), found
     assert found.published == new.call("GET", f"/topics/{TOPIC}").json()["head"] > kitchen["head"]
     assert numbered(new)["duplicate"] is True
+
+
+def test_a_data_directory_of_the_version_before_is_served_by_this_one(
+    before: Path, directory: Path, tmp_path: Path
+) -> None:
+    data = ("--data", str(directory / "data"))
+    with serving(ServerProcess(tmp_path / "old.log", *data, root=before)) as old:
+        quiet = begin(old)
+    with serving(ServerProcess(tmp_path / "new.log", *data)) as new:
+        assert "applied init/ to the database" in new.log
+        assert new.call("GET", QUIET).json() == quiet
+        assert numbered(new)["duplicate"] is True
+    old.start()
+    assert old.wait() == 1
+    with serving(new):
+        assert new.call("GET", QUIET).json() == quiet
 
 
 def test_clients_of_the_version_before_go_on_with_this_one(before: Path, serve: Start) -> None:
