@@ -17,7 +17,7 @@ from server.body import Gate, decode, read
 from server.errors import Problem
 from server.metrics import count
 from server.operations import Context, Operation
-from server.sentences import of_name, of_query, of_unknown, of_value
+from server.sentences import of_host, of_name, of_query, of_unknown, of_value
 
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,200}")
 _PORT = re.compile(r":[0-9]+$")
@@ -157,7 +157,7 @@ def _check_host(environ: Environ, allowed: set[str]) -> None:
     # a page in a browser may resolve its own name to 127.0.0.1; it cannot change the Host header
     host = _PORT.sub("", environ.get("HTTP_HOST", ""))
     if host not in allowed and compared(host) not in allowed:
-        raise Problem("host_not_allowed", "this server does not answer under that name")
+        raise Problem("host_not_allowed", of_host(host))
 
 
 def _check_token(environ: Environ, token: str) -> None:

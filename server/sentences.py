@@ -25,6 +25,11 @@ _NOTHING = object()
 Kind = type[msgspec.Struct]
 
 
+def of_host(host: str) -> str:
+    """Say that the server was called by a name that is not its own."""
+    return f"this server does not answer to {_shown(host)}: start it with --allow-host if it should"
+
+
 def of_name(part: str, name: str) -> str:
     """Say that a topic or subscriber cannot have a name."""
     neither = " and neither . nor .." if name in (".", "..") else ""

@@ -74,6 +74,8 @@ def requests() -> Iterator[bytes]:
     yield request("POST", PUBLISH + b"?limit=1", GOOD)
     for query in QUERIES:
         yield request("GET", FETCH + query, head=b"", length=False)
+    for client in (b"a", b"b", b"b", b"no name", b"", b"\xff"):
+        yield request("GET", FETCH, head=b"Queue-Client: " + client + b"\r\n", length=False)
     for name in (b"nobody", *NAMES):
         yield request("GET", b"/topics/t/subscribers/" + name + b"/messages", head=b"")
     for body in ACKS:
@@ -116,6 +118,7 @@ def pair(
 def settled(answer: bytes) -> bytes:
     """Return an answer without what no two answers share."""
     answer = re.sub(rb"(?i)\r\ndate: [^\r]*", b"", answer)
+    answer = re.sub(rb"(?i)\r\n(queue-other-client): [0-9]+\.[0-9]{6}", rb"\r\n\1:", answer)
     answer = re.sub(rb'"request_id":"[0-9a-f]{16}"', b'"request_id":""', answer)
     return re.sub(rb'"(published|created)_at" ?: ?"[^"]*Z"', rb'"\1_at":""', answer)
 
@@ -135,6 +138,7 @@ def test_both_answer_the_same_to_the_letter(
         answers = [compared(servers, data) for data in requests()]
         statuses = {int(answer.split()[1]) for answer in answers if answer}
         assert len(answers) > 150
+        assert sum(b"\r\nqueue-other-client:" in answer.lower() for answer in answers) == 2
         assert statuses >= {200, 201, 400, 404, 405, 409, 411, 413, 415, 421, 422}
         # the control: what is different is noticed
         exchange(servers[0].port, request("POST", PUBLISH, GOOD))

@@ -149,6 +149,12 @@ def test_the_two_names_that_every_url_library_eats(server: ServerProcess) -> Non
     assert b"0-9 . _ - and neither . nor .., not '..'" in answer
 
 
+def test_a_name_that_is_not_the_servers(server: ServerProcess) -> None:
+    answer = server.call("GET", "/health", headers={"Host": "evil.test:80"})
+    detail = refused(answer, "host_not_allowed")["detail"]
+    assert detail.startswith("this server does not answer to 'evil.test': start it with --allow")
+
+
 WRONG: list[Any] = [None, True, -1, 1.5, 2**70, "", "é", "x" * 20_000, [], [None, {}], {}, {"a": 1}]
 
 
