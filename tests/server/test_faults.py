@@ -275,18 +275,6 @@ def listening(port: int) -> bool:
     return True
 
 
-def test_an_end_during_the_start_leaves_nothing(directory: Path, tmp_path: Path) -> None:
-    data = directory / "data"
-    server = ServerProcess(tmp_path / "log", "--data", str(data))
-    try:
-        server.start()
-        until(lambda: (data / "postgres" / "postmaster.pid").exists(), 30)
-        assert server.stop() == 0, server.log
-    finally:
-        end(server)
-    until(lambda: not at_work_in(directory))
-
-
 def at_work_in(directory: Path) -> list[str]:
     """Return the processes that work in a directory or below it."""
     found = []
