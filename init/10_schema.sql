@@ -81,6 +81,12 @@ create table if not exists queue.installation (
 );
 alter table queue.installation add column if not exists number integer not null default 0;
 
+-- for queue.tidy alone
+create table if not exists queue.round (
+    what text primary key,
+    last bigint not null
+);
+
 comment on table queue.topic is 'One row a topic; written when a topic is made or changed, never by a publish.';
 comment on column queue.topic.topic_id is 'The topic''s number inside the database; not used again while anything is left of the topic.';
 comment on column queue.topic.name is 'The topic''s name: 1 to 200 of A-Z a-z 0-9 . _ -';
@@ -119,6 +125,10 @@ comment on column queue.publication.sequence is 'The number.';
 comment on column queue.publication.first_offset is 'The first offset that the publish was given.';
 comment on column queue.publication.last_offset is 'The last offset that the publish was given.';
 comment on column queue.publication.published_at is 'When it was published; old rows are trimmed by queue.tidy.';
+
+comment on table queue.round is 'Up to where queue.tidy has come in looking for what nobody needs any more.';
+comment on column queue.round.what is 'What it looks through.';
+comment on column queue.round.last is 'The last number that it has looked at; 0 when it begins anew.';
 
 comment on table queue.installation is
     'Which files of init/ were applied by a server, so that it leaves alone what was deployed since.';

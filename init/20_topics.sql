@@ -158,7 +158,7 @@ $$;
 -- queue.delete_topic: removes a topic with its messages and subscribers.
 --   p_topic  the topic's name
 -- Raises QL001 topic_not_found. Takes the topic's lock: publishes to it wait, then find no topic.
--- What a very large topic leaves behind is out of reach at once and is removed by queue.tidy.
+-- What a large topic leaves behind is out of reach at once and is removed by queue.tidy.
 create or replace function queue.delete_topic(p_topic text)
 returns void
 language plpgsql security definer
@@ -169,13 +169,61 @@ declare
     v_topic_id integer := queue.lock_topic(p_topic);
 begin
     delete from queue.topic t where t.topic_id = v_topic_id;
-    delete from queue.position p using queue.subscriber s
-    where s.topic_id = v_topic_id and p.subscriber_id = s.subscriber_id;
-    delete from queue.subscriber s where s.topic_id = v_topic_id;
-    delete from queue.publication p where p.topic_id = v_topic_id;
+    perform queue.clear(array[v_topic_id], 100000);
+end
+$$;
+
+-- queue.clear: removes a chunk of what is left of topics that were deleted.
+--   p_topic_ids  their numbers
+--   p_limit      how many rows at the most, of each kind
+-- Returns how many rows were removed. A subscriber may go before all its moves: queue.tidy_moves finds those. Each chunk is
+-- read in an index's order and deleted by its place, so that nothing else is read, whatever the statistics say.
+create or replace function queue.clear(p_topic_ids integer[], p_limit integer)
+returns bigint
+language plpgsql
+set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
+as $$
+declare
+    v_removed bigint := 0;
+    v_rows    bigint;
+begin
+    delete from queue.position p
+    where p.ctid = any (array(select q.ctid
+                              from unnest(p_topic_ids) t(topic_id)
+                              join queue.subscriber s using (topic_id)
+                              cross join lateral (select l.ctid from queue.position l
+                                                  where l.subscriber_id = s.subscriber_id order by l.move limit p_limit) q
+                              limit p_limit));
+    get diagnostics v_rows = row_count;
+    v_removed := v_removed + v_rows;
+
+    delete from queue.subscriber s
+    where s.ctid = any (array(select q.ctid
+                              from unnest(p_topic_ids) t(topic_id)
+                              cross join lateral (select l.ctid from queue.subscriber l
+                                                  where l.topic_id = t.topic_id order by l.name limit p_limit) q
+                              limit p_limit));
+    get diagnostics v_rows = row_count;
+    v_removed := v_removed + v_rows;
+
+    delete from queue.publication p
+    where p.ctid = any (array(select q.ctid
+                              from unnest(p_topic_ids) t(topic_id)
+                              cross join lateral (select l.ctid from queue.publication l where l.topic_id = t.topic_id
+                                                  order by l.producer, l.sequence limit p_limit) q
+                              limit p_limit));
+    get diagnostics v_rows = row_count;
+    v_removed := v_removed + v_rows;
+
     delete from queue.message m
-    where m.topic_id = v_topic_id
-      and m."offset" < 100000 + (select min(f."offset") from queue.message f where f.topic_id = v_topic_id);
+    where m.ctid = any (array(select q.ctid
+                              from unnest(p_topic_ids) t(topic_id)
+                              cross join lateral (select l.ctid from queue.message l
+                                                  where l.topic_id = t.topic_id order by l."offset" limit p_limit) q
+                              limit p_limit));
+    get diagnostics v_rows = row_count;
+    return v_removed + v_rows;
 end
 $$;
 
@@ -187,3 +235,4 @@ comment on function queue.list_topics is 'Topics in the order of their names, a 
 comment on function queue.next_topic_id is 'A number for a new topic.';
 comment on function queue.create_topic is 'Makes a topic.';
 comment on function queue.delete_topic is 'Removes a topic with its messages and subscribers.';
+comment on function queue.clear is 'Removes a chunk of what is left of topics that were deleted.';

@@ -204,7 +204,8 @@ $$;
 
 -- queue.unsubscribe: removes a subscriber with its position and history.
 --   p_topic, p_subscriber  the topic's name and the subscriber's
--- Raises QL001 topic_not_found, QL002 subscriber_not_found. Takes the topic's lock.
+-- Raises QL001 topic_not_found, QL002 subscriber_not_found. Takes the topic's lock. What a very long history leaves behind
+-- is removed by queue.tidy.
 create or replace function queue.unsubscribe(p_topic text, p_subscriber text)
 returns void
 language plpgsql security definer
@@ -220,7 +221,9 @@ begin
     if not found then
         perform queue.missing(p_topic, coalesce(p_subscriber, ''));
     end if;
-    delete from queue.position p where p.subscriber_id = v_subscriber_id;
+    delete from queue.position p
+    where p.ctid = any (array(select q.ctid from queue.position q where q.subscriber_id = v_subscriber_id
+                              order by q.move limit 100000));
 end
 $$;
 

@@ -290,6 +290,16 @@ as $$
     select s.topic, s.subscriber, s.lag, s.lag_seconds from queue.subscribers s order by s.lag desc limit p_limit
 $$;
 
+-- queue.count_subscribers: how many subscribers there are in all topics. Locks nothing.
+create or replace function queue.count_subscribers()
+returns bigint
+language sql stable security definer
+set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
+as $$
+    select count(*) from queue.subscriber s join queue.topic t using (topic_id)
+$$;
+
 comment on function queue.last_within is 'Where a run of messages ends that is cut off by number and by size.';
 comment on function queue.slice is 'A contiguous run of messages, cut off by number and by size.';
 comment on function queue.rfc3339 is 'A time as text.';
@@ -302,4 +312,5 @@ comment on function queue.ack is 'Says that a subscriber is done with everything
 comment on function queue.browse is 'Messages of a topic, read without a subscriber.';
 comment on function queue.browse_json is 'What queue.browse returns, as the text that a server sends.';
 comment on function queue.heads is 'The heads of some topics, for those who wait for messages.';
+comment on function queue.count_subscribers is 'How many subscribers there are in all topics.';
 comment on function queue.lags is 'How far behind the subscribers are; the furthest behind first.';

@@ -1,10 +1,108 @@
 -- Housekeeping, off the hot path and in bounded chunks. The server calls it now and then; so may anyone.
 
+-- queue.went_on: keeps in mind up to where a round has come.
+--   p_what  what it looks through
+--   p_last  the last number that it has looked at; null: the round is over, and the next begins anew
+-- Returns nothing. Writes queue.round.
+create or replace function queue.went_on(p_what text, p_last bigint)
+returns void
+language sql
+set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
+as $$
+    insert into queue.round (what, last) values (p_what, coalesce(p_last, 0))
+    on conflict (what) do update set last = excluded.last where round.last <> excluded.last
+$$;
+
+-- queue.tidy_moves: removes a chunk of the moves that nobody needs: older than a subscriber's newest 1,000, and those of
+-- subscribers that were deleted.
+--   p_limit  how many rows at the most; it looks at five times as many subscribers, from where the last call ended
+-- Returns how many rows were removed.
+create or replace function queue.tidy_moves(p_limit integer)
+returns bigint
+language plpgsql
+set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
+as $$
+declare
+    v_last bigint := coalesce((select r.last from queue.round r where r.what = 'moves'), 0);
+    v_ids  bigint[];
+    v_rows bigint;
+begin
+    with recursive mover as (
+        (select p.subscriber_id from queue.position p where p.subscriber_id > v_last order by p.subscriber_id limit 1)
+        union all
+        select (select p.subscriber_id from queue.position p
+                where p.subscriber_id > mover.subscriber_id order by p.subscriber_id limit 1)
+        from mover where mover.subscriber_id is not null
+    )
+    select array(select m.subscriber_id from mover m where m.subscriber_id is not null limit 5 * p_limit) into v_ids;
+    -- half as many again may pile up before they go, so that we do not come for every single one
+    with surplus as (
+        select looked.id as subscriber_id, case when s.subscriber_id is null then newest.move else newest.move - 1000 end
+               as last_move
+        from unnest(v_ids) looked(id)
+        left join queue.subscriber s on s.subscriber_id = looked.id
+        cross join lateral (select max(p.move) as move from queue.position p where p.subscriber_id = looked.id) newest
+        cross join lateral (select min(p.move) as move from queue.position p where p.subscriber_id = looked.id) oldest
+        where s.subscriber_id is null or newest.move - oldest.move >= 1500
+    )
+    delete from queue.position p
+    where p.ctid = any (array(select q.ctid
+                              from surplus
+                              cross join lateral (select l.ctid from queue.position l
+                                                  where l.subscriber_id = surplus.subscriber_id
+                                                    and l.move <= surplus.last_move
+                                                  order by l.move limit p_limit) q
+                              limit p_limit));
+    get diagnostics v_rows = row_count;
+    if v_rows < p_limit then -- else there may be more here
+        perform queue.went_on('moves', case when cardinality(v_ids) = 5 * p_limit then v_ids[cardinality(v_ids)] end);
+    end if;
+    return v_rows;
+end
+$$;
+
+-- queue.tidy_topics: removes a chunk of what is left of topics that were deleted.
+--   p_limit  how many rows at the most, of each kind; it looks at as many topics, from where the last call ended
+-- Returns how many rows were removed.
+create or replace function queue.tidy_topics(p_limit integer)
+returns bigint
+language plpgsql
+set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
+as $$
+declare
+    v_last integer := coalesce((select r.last from queue.round r where r.what = 'topics'), 0);
+    v_ids  integer[];
+    v_rows bigint;
+begin
+    with recursive found as (
+        select v_last as id
+        union all
+        select least(
+            (select m.topic_id from queue.message m where m.topic_id > found.id order by m.topic_id limit 1),
+            (select s.topic_id from queue.subscriber s where s.topic_id > found.id order by s.topic_id limit 1),
+            (select p.topic_id from queue.publication p where p.topic_id > found.id order by p.topic_id limit 1))
+        from found where found.id is not null
+    )
+    select array(select f.id from found f where f.id > v_last limit p_limit) into v_ids;
+    v_rows := queue.clear(array(select id from unnest(v_ids) id
+                                where not exists (select from queue.topic t where t.topic_id = id)), p_limit);
+    if v_rows = 0 then -- else there may be more here
+        perform queue.went_on('topics', case when cardinality(v_ids) = p_limit then v_ids[p_limit] end);
+    end if;
+    return v_rows;
+end
+$$;
+
 -- queue.tidy: removes a chunk of what nobody needs any more.
 --   p_limit  how many rows at the most, of each kind
 -- What goes: moves older than a subscriber's newest 1,000; publications older than a day; and the rows of topics and
--- subscribers that were deleted.
--- Returns how many rows were removed: call it again until that is 0. Two calls at once: the second returns 0.
+-- subscribers that were deleted. It looks at a part of the subscribers and topics, and the next call at the next one: so
+-- a call takes no longer however many there are.
+-- Returns how many rows were removed. When that is 0 and there are no more than 5 * p_limit subscribers and p_limit topics,
+-- there is nothing left to do. Two calls at once: the second returns 0.
 create or replace function queue.tidy(p_limit integer default 10000)
 returns bigint
 language plpgsql security definer
@@ -12,69 +110,16 @@ set search_path = pg_catalog, pg_temp
 set standard_conforming_strings = on
 as $$
 declare
-    v_removed bigint := 0;
+    v_removed bigint;
     v_rows    bigint;
 begin
     if not pg_try_advisory_xact_lock(42, 0) then
         return 0;
     end if;
-    -- a transaction with an old snapshot can still subscribe to a topic that was deleted since
-    delete from queue.subscriber s
-    where s.subscriber_id = any (array(select q.subscriber_id from queue.subscriber q
-                                       where not exists (select from queue.topic t where t.topic_id = q.topic_id)
-                                       limit p_limit));
-    get diagnostics v_rows = row_count;
-    v_removed := v_removed + v_rows;
-
-    -- half as many again may pile up before they go, so that we do not come for every single one
-    with recursive mover as (
-        (select p.subscriber_id from queue.position p order by p.subscriber_id limit 1)
-        union all
-        select (select p.subscriber_id from queue.position p
-                where p.subscriber_id > mover.subscriber_id order by p.subscriber_id limit 1)
-        from mover where mover.subscriber_id is not null
-    ), surplus as (
-        select mover.subscriber_id, newest.move - 1000 as last_move
-        from mover
-        cross join lateral (select max(p.move) as move from queue.position p
-                            where p.subscriber_id = mover.subscriber_id) newest
-        cross join lateral (select min(p.move) as move from queue.position p
-                            where p.subscriber_id = mover.subscriber_id) oldest
-        where newest.move - oldest.move >= 1500
-        union all
-        select mover.subscriber_id, 9223372036854775807
-        from mover
-        where mover.subscriber_id is not null
-          and not exists (select from queue.subscriber s where s.subscriber_id = mover.subscriber_id)
-    )
-    delete from queue.position p
-    using (select q.subscriber_id, q.move
-           from surplus
-           join queue.position q on q.subscriber_id = surplus.subscriber_id and q.move <= surplus.last_move
-           limit p_limit) gone
-    where p.subscriber_id = gone.subscriber_id and p.move = gone.move;
-    get diagnostics v_rows = row_count;
-    v_removed := v_removed + v_rows;
-
+    v_removed := queue.tidy_topics(p_limit) + queue.tidy_moves(p_limit);
     delete from queue.publication p
     where p.ctid = any (array(select old.ctid from queue.publication old
                               where old.published_at < statement_timestamp() - interval '1 day' limit p_limit));
-    get diagnostics v_rows = row_count;
-    v_removed := v_removed + v_rows;
-
-    with recursive log as (
-        (select m.topic_id from queue.message m order by m.topic_id limit 1)
-        union all
-        select (select m.topic_id from queue.message m where m.topic_id > log.topic_id order by m.topic_id limit 1)
-        from log where log.topic_id is not null
-    )
-    delete from queue.message m
-    using (select q.topic_id, q."offset"
-           from log
-           join queue.message q using (topic_id)
-           where not exists (select from queue.topic t where t.topic_id = log.topic_id)
-           limit p_limit) gone
-    where m.topic_id = gone.topic_id and m."offset" = gone."offset";
     get diagnostics v_rows = row_count;
     return v_removed + v_rows;
 end
@@ -123,4 +168,7 @@ $$;
 
 comment on function queue.applied is 'Which files of init/ are in force here.';
 comment on function queue.installed is 'Keeps a server from before init/ had a number from replacing it.';
-comment on function queue.tidy is 'Removes a chunk of what nobody needs any more; call it until it returns 0.';
+comment on function queue.went_on is 'Keeps in mind up to where a round has come.';
+comment on function queue.tidy_moves is 'Removes a chunk of the moves that nobody needs.';
+comment on function queue.tidy_topics is 'Removes a chunk of what is left of topics that were deleted.';
+comment on function queue.tidy is 'Removes a chunk of what nobody needs any more.';

@@ -10,7 +10,8 @@ declare
     v_kind text;
     v_name text;
     v_relations constant regclass[] := array[
-        'queue.topic', 'queue.message', 'queue.subscriber', 'queue.position', 'queue.publication', 'queue.installation',
+        'queue.topic', 'queue.message', 'queue.subscriber', 'queue.position', 'queue.publication', 'queue.round',
+        'queue.installation',
         'queue.topics', 'queue.messages', 'queue.subscribers'];
     v_public constant regprocedure[] := array[
         'queue.create_topic(text, text)',
@@ -30,6 +31,7 @@ declare
         'queue.browse_json(text, bigint, integer, bigint)',
         'queue.heads(text[])',
         'queue.lags(integer)',
+        'queue.count_subscribers()',
         'queue.reset(text, bigint, timestamptz, boolean)',
         'queue.seek(text, text, bigint, timestamptz, boolean)',
         'queue.tidy(integer)',
@@ -40,6 +42,10 @@ declare
         'queue.missing(text, text)',
         'queue.check_name(text, text)',
         'queue.lock_topic(text)',
+        'queue.clear(integer[], integer)',
+        'queue.went_on(text, bigint)',
+        'queue.tidy_moves(integer)',
+        'queue.tidy_topics(integer)',
         'queue.next_topic_id()',
         'queue.check_escapes(json)',
         'queue.is_nested_too_deep(json)',

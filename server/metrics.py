@@ -46,8 +46,12 @@ class _Lags(Collector):
             "For how long the next message has waited.",
             labels=["topic", "subscriber"],
         )
+        rest = GaugeMetricFamily(
+            "queue_lag_subscribers_left_out",
+            "Subscribers without a lag here: only those furthest behind have one, when they are many.",
+        )
         try:
-            lags = self._context.engine.lags()
+            lags, left_out = self._context.engine.lags()
         except Problem:
             up.add_metric([], 0)
             yield up
@@ -56,7 +60,8 @@ class _Lags(Collector):
         for lag in lags:
             messages.add_metric([lag.topic, lag.subscriber], lag.messages)
             seconds.add_metric([lag.topic, lag.subscriber], float(lag.seconds))
-        yield from (up, messages, seconds)
+        rest.add_metric([], left_out)
+        yield from (up, messages, seconds, rest)
 
 
 def count(operation: str, status: int, seconds: float) -> None:

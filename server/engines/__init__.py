@@ -128,8 +128,8 @@ class Engine(Protocol):
     def heads(self, topics: list[str]) -> dict[str, int]:
         """Return the heads of those topics that exist."""
 
-    def lags(self) -> list[Lag]:
-        """Return the subscribers' lags."""
+    def lags(self) -> tuple[list[Lag], int]:
+        """Return the subscribers' lags, those furthest behind, and how many were left out."""
 
     def tidy(self) -> int:
         """Remove a chunk of what nobody needs any more; return how many rows."""

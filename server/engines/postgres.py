@@ -141,9 +141,11 @@ class PostgresEngine:
         """Return the heads of those topics that exist."""
         return dict(self._rows("select * from queue.heads(%s)", [topics], writes=False))
 
-    def lags(self) -> list[Lag]:
-        """Return the subscribers' lags."""
-        return [Lag(*row) for row in self._rows("select * from queue.lags()", [], writes=False)]
+    def lags(self) -> tuple[list[Lag], int]:
+        """Return the subscribers' lags, those furthest behind, and how many were left out."""
+        lags = [Lag(*row) for row in self._rows("select * from queue.lags()", [], writes=False)]
+        (count,) = self._read("select queue.count_subscribers()")
+        return lags, max(0, count - len(lags))
 
     def tidy(self) -> int:
         """Remove a chunk of what nobody needs any more; return how many rows."""

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from psycopg2.extensions import connection
 
 from tests.server.answers import ok
 from tests.server_process import ServerProcess
@@ -69,6 +70,23 @@ def test_lags_are_there_and_go_with_their_subscriber(fresh: ServerProcess) -> No
         assert (seconds > 0) == (messages > 0)
     ok(fresh.call("DELETE", "/topics/t/subscribers/behind"), 204)
     assert key("queue_lag_messages", topic="t", subscriber="behind") not in samples(fresh)
+
+
+def test_lags_that_are_left_out_are_counted(
+    fresh: ServerProcess, connect: Callable[[], connection]
+) -> None:
+    ok(fresh.call("POST", "/topics", {"topic": "t"}), 201)
+    for name in ("a", "b", "c"):
+        ok(fresh.call("POST", "/topics/t/subscribers", {"subscriber": name}), 201)
+    left_out = key("queue_lag_subscribers_left_out")
+    found = samples(fresh)
+    assert (found[left_out], sum("lag_messages" in name for name in found)) == (0, 3)
+    with connect() as session, session.cursor() as cursor:  # 2 at the most, and not 10,000
+        cursor.execute("select pg_get_functiondef('queue.lags'::regproc)")
+        (lags,) = cursor.fetchone() or ("",)
+        cursor.execute(lags.replace("DEFAULT 10000", "DEFAULT 2"))
+    found = samples(fresh)
+    assert (found[left_out], sum("lag_messages" in name for name in found)) == (1, 2)
 
 
 def test_waiting_polls_are_counted(fresh: ServerProcess) -> None:

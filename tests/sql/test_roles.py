@@ -7,12 +7,13 @@ import pytest
 from tests.sql.session import Session, plant, refused
 
 PUBLIC_FUNCTIONS = {
-    "ack", "applied", "browse", "browse_json", "create_topic", "delete_topic", "fetch", "fetch_json", "get_subscriber",
-    "get_topic", "heads", "installed", "lags", "list_subscribers", "list_topics", "number", "publish", "publish_batch",
-    "reset", "seek", "subscribe", "tidy", "unsubscribe",
+    "ack", "applied", "browse", "browse_json", "count_subscribers", "create_topic", "delete_topic", "fetch",
+    "fetch_json", "get_subscriber", "get_topic", "heads", "installed", "lags", "list_subscribers", "list_topics",
+    "number", "publish", "publish_batch", "reset", "seek", "subscribe", "tidy", "unsubscribe",
 }  # fmt: skip
 RELATIONS = {
-    "topic", "message", "subscriber", "position", "publication", "installation", "topics", "messages", "subscribers",
+    "topic", "message", "subscriber", "position", "publication", "installation", "round", "topics", "messages",
+    "subscribers",
 }  # fmt: skip
 PRIVILEGES = ["select", "insert", "update", "delete", "truncate", "references", "trigger"]
 
@@ -28,7 +29,7 @@ CALLS = [
     "create_topic('t')", "get_topic('t')", "list_topics()", "publish('t', '1', 'k', '{}')",
     "publish_batch('t', '[2]', null, null, 'p', 1)", "subscribe('t', 's', 'earliest')", "get_subscriber('t', 's')",
     "list_subscribers('t')", "fetch('t', 's')", "fetch_json('t', 's')", "ack('t', 's', 1, 0)", "browse('t')",
-    "browse_json('t')", "heads('{t}')", "lags()", "reset('t', 0)", "seek('t', 's', 1)", "tidy()",
+    "browse_json('t')", "heads('{t}')", "lags()", "count_subscribers()", "reset('t', 0)", "seek('t', 's', 1)", "tidy()",
     "number()", "applied()", "installed()",
     "unsubscribe('t', 's')", "delete_topic('t')",
 ]  # fmt: skip
