@@ -251,7 +251,12 @@ def test_control_a_head_without_a_topic_is_caught(three: Sessions) -> None:
     plant(
         three[0],
         "queue.publish_batch",
-        (topic, topic.replace("queue.topic", "(select v_topic_id as topic_id, 1 as floor)")),
+        (
+            topic,
+            topic.replace(
+                "queue.topic", "(select v_topic_id as topic_id, p_topic as name, 1 as floor)"
+            ),
+        ),
     )
     with pytest.raises(AssertionError):
         a_late_publisher_is_not_misled_by_what_is_left(three)
