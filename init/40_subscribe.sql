@@ -162,7 +162,8 @@ $$;
 --   p_offset, p_timestamp  another start, as for queue.place
 -- Returns its row of queue.subscribers, and created = false when it was there already: then it is not moved.
 -- Raises QL001 topic_not_found, QL004 offset_out_of_range, QL007 invalid_name, QL009 invalid_request.
--- Takes the topic's lock, so "latest" is exact: what commits later will be delivered.
+-- Locks nothing when the subscriber is there. Else takes the topic's lock, so "latest" is exact: what commits later
+-- will be delivered.
 create or replace function queue.subscribe(
     p_topic text, p_subscriber text default null, p_start text default 'latest',
     p_offset bigint default null, p_timestamp timestamptz default null,
@@ -172,18 +173,24 @@ set search_path = pg_catalog, pg_temp
 set standard_conforming_strings = on
 as $$
 declare
-    v_topic_id      integer := queue.lock_topic(p_topic);
+    v_topic_id      integer;
     v_name          text := coalesce(p_subscriber, 'subscriber-' || left(gen_random_uuid()::text, 13));
     v_offset        bigint := p_offset;
     v_subscriber_id bigint;
 begin
     perform queue.check_name('subscriber', v_name);
+    if p_offset is null and p_timestamp is null and (p_start in ('latest', 'earliest')) is not true then
+        raise exception using errcode = 'QL009', message = 'start is latest, earliest, a position or a timestamp';
+    end if;
+    select * into subscriber from queue.subscribers s where s.topic = p_topic and s.subscriber = v_name;
+    created := not found;
+    if not created then
+        return;
+    end if;
+    v_topic_id := queue.lock_topic(p_topic);
     if p_offset is null and p_timestamp is null then
-        select case p_start when 'latest' then t.head when 'earliest' then t.floor - 1 end
+        select case p_start when 'latest' then t.head else t.floor - 1 end
         into v_offset from queue.topics t where t.topic_id = v_topic_id;
-        if v_offset is null then
-            raise exception using errcode = 'QL009', message = 'start is latest, earliest, a position or a timestamp';
-        end if;
     end if;
     created := not exists (select from queue.subscriber s where s.topic_id = v_topic_id and s.name = v_name);
     if created then

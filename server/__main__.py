@@ -22,6 +22,7 @@ from granian.server import MPServer
 from server import logs
 from server.address import answers, claim, in_url
 from server.embedded import EmbeddedPostgres, EmbeddedPostgresError
+from server.engines.session import check
 from server.install import InstallError, install
 from server.memory import MALLOC
 from server.settings import Settings, parse
@@ -147,6 +148,7 @@ def _install(dsn: str) -> None:
     deadline, said = time.monotonic() + _PATIENCE, ""
     while True:
         try:
+            check(dsn)
             if install(dsn):
                 log.info("applied init/ to the database")
             return

@@ -9,6 +9,8 @@ import psycopg2
 import psycopg2.errors
 from psycopg2.extensions import cursor as Cursor
 
+from server.engines.session import connect
+
 INIT = Path(__file__).resolve().parent.parent / "init"
 _OURS = INIT / "05_ours.sql"
 _ROLES = INIT / "90_roles.sql"
@@ -74,7 +76,8 @@ def install(dsn: str, directory: Path = INIT) -> bool:
 
 
 def _attempt(dsn: str, texts: list[str], digest: str) -> bool:
-    connection = psycopg2.connect(dsn, connect_timeout=10)
+    connection = connect(dsn, statement_timeout="0", standard_conforming_strings="on")
+    connection.autocommit = False
     try:
         with connection, connection.cursor() as cursor:
             return _apply(cursor, texts, digest)

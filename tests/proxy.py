@@ -1,4 +1,8 @@
-"""A proxy that swallows answers: what the client asked for happens, and the client never hears of it."""
+"""A proxy between a client and its server.
+
+It swallows answers: what the client asked for happens, and the client never hears of it. And it leads elsewhere when it
+is turned, as an endpoint does in a failover.
+"""
 
 import select
 import socket
@@ -23,12 +27,27 @@ class CuttingProxy(ThreadingTCPServer):
         self.target = target
         self.left = cuts
         self.cut = self.reached = 0
-        self.url = f"http://127.0.0.1:{self.server_address[1]}"
+        self.port = self.server_address[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.clients: set[socket.socket] = set()
+
+    def turn(self, target: str) -> None:
+        """Lead to another target from now on, and cut off whoever is connected."""
+        self.target = target
+        for client in list(self.clients):
+            with suppress(OSError):
+                client.shutdown(socket.SHUT_RDWR)
 
 
 class _Forward(BaseRequestHandler):
     server: CuttingProxy
     request: socket.socket
+
+    def setup(self) -> None:
+        self.server.clients.add(self.request)
+
+    def finish(self) -> None:
+        self.server.clients.discard(self.request)
 
     def handle(self) -> None:
         self.server.reached += 1

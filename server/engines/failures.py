@@ -5,6 +5,7 @@ import logging
 
 import psycopg2
 
+from server.engines.session import NotWritable
 from server.errors import Problem
 
 log = logging.getLogger(__name__)
@@ -27,8 +28,9 @@ SQLSTATE: dict[str, str] = {
     "22009": "invalid_request",
     "22021": "invalid_request",  # not text in the database's encoding
     "53100": "disk_full",
-    "25006": "unavailable",  # a standby: read only
-    "40001": "unavailable",  # tried again by the engine before it comes to this
+    "25006": "unavailable",  # read only; this one and the next three are tried again before it comes to this
+    "26000": "unavailable",  # a statement that somebody has deallocated
+    "40001": "unavailable",
     "40P01": "unavailable",
     "53200": "unavailable",
     "53300": "unavailable",
@@ -43,10 +45,20 @@ _EXPLAINED = {
     "22008": "there is no such time",
     "22009": "a time zone lies less than 16 hours from UTC",
     "22021": "text that is not UTF-8",
+    "25006": "the database takes no writes",
     "53100": "the disk is full",
     "55P03": "the topic is busy: somebody has held its lock for too long",
     "57014": "it took too long and was given up",
 }
+
+# a plan that is out of date, one that is gone, serialization, deadlock, a database that is read only (the next session
+# may lead to another one)
+_DID_NOT_HAPPEN = ("0A000", "26000", "40001", "40P01", "25006")
+
+
+def did_not_happen(error: psycopg2.Error) -> bool:
+    """Whether a statement surely did nothing, and may do it when it is tried again."""
+    return isinstance(error, NotWritable) or error.pgcode in _DID_NOT_HAPPEN
 
 
 def problem(error: psycopg2.Error, *, closed: bool, writes: bool) -> Problem:
@@ -59,6 +71,8 @@ def problem(error: psycopg2.Error, *, closed: bool, writes: bool) -> Problem:
                 outcome="unknown",
             )
         return Problem("unavailable", "the database was lost in mid-call")
+    if isinstance(error, NotWritable):
+        return Problem("unavailable", str(error))
     code = SQLSTATE.get(error.pgcode or "", "internal")
     if code == "internal":
         # the first line alone: the others quote the statement, and with it what was published

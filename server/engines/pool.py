@@ -1,104 +1,101 @@
-"""A bounded pool of database connections whose exhaustion is a bounded wait."""
+"""A bounded pool of sessions whose exhaustion is a bounded wait, and of which nobody takes more than a part."""
 
-import itertools
 import logging
-import re
 import select
 import threading
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Hashable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
 
 import psycopg2
-import psycopg2.errors
 from psycopg2.extensions import TRANSACTION_STATUS_IDLE
-from psycopg2.extensions import connection as Connection
-from psycopg2.extensions import cursor as Cursor
 
+from server.engines.session import NotWritable, Session, connect
 from server.errors import Problem
 
 log = logging.getLogger(__name__)
 
-# Every wait is bounded: for the connection, for a lock, for a statement, for a peer that went silent.
-SETTINGS = {
-    "lock_timeout": "5s",
-    "statement_timeout": "30s",
-    "idle_in_transaction_session_timeout": "10s",
-    "timezone": "UTC",
-    "client_encoding": "UTF8",
-}
 
-
-class Session(Connection):
-    """A connection that has each statement parsed and planned once, and not at every call."""
-
-    def __init__(self, *arguments: Any, **named: Any) -> None:
-        """Connect. Raises psycopg2.OperationalError."""
-        super().__init__(*arguments, **named)
-        self._numbers = itertools.count()
-        self._prepared: dict[str, str] = {}
-
-    def run(self, sql: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
-        """Run a statement that has %s for each of its values; return its rows. Raises psycopg2.Error."""
-        with self.cursor() as cursor:
-            if sql not in self._prepared:
-                self._prepare(cursor, sql)
-            try:
-                cursor.execute(self._prepared[sql], values)
-            except psycopg2.errors.FeatureNotSupported:  # a function returns another type by now
-                del self._prepared[sql]
-                raise
-            return cursor.fetchall()
-
-    def _prepare(self, cursor: Cursor, sql: str) -> None:
-        name = f"s{next(self._numbers)}"
-        places = itertools.count(1)
-        cursor.execute(f"prepare {name} as " + re.sub("%s", lambda _: f"${next(places)}", sql))
-        marks = ", ".join(["%s"] * sql.count("%s"))
-        self._prepared[sql] = f"execute {name} ({marks})" if marks else f"execute {name}"
-
-
-def connect(dsn: str, **settings: str) -> Session:
-    """Open a connection in autocommit mode with every timeout set. Raises psycopg2.OperationalError."""
-    opened = psycopg2.connect(
-        dsn,
-        connection_factory=Session,
-        application_name="queue-server",
-        connect_timeout=5,
-        keepalives_idle=10,
-        keepalives_interval=5,
-        keepalives_count=3,
-        tcp_user_timeout=20000,
-        options=" ".join(f"-c {name}={value}" for name, value in (SETTINGS | settings).items()),
-    )
-    opened.autocommit = True
-    return opened
+class _Waiter:
+    def __init__(self, user: Hashable) -> None:
+        self.user = user
+        self.served = threading.Lock()
+        self.served.acquire()
 
 
 class Pool:
-    """At most `size` connections, opened when they are needed; a caller waits `patience` seconds for one."""
+    """At most `size` sessions, opened when they are needed; a caller waits `patience` seconds for one.
+
+    A user (a topic, say) may take another one beside its first only while more than half of them are left: one that is
+    stuck holds half of them at the most, and each further one a single one.
+    """
 
     def __init__(self, dsn: str, size: int, patience: float, **settings: str) -> None:
-        """Open nothing yet. `settings` are Postgres' own, for every connection."""
+        """Open nothing yet. `settings` are Postgres' own, for every session."""
+        self.turns = 0  # how often all of them were dropped, since the database took no writes
         self._dsn = dsn
         self._settings = settings
         self._patience = patience
-        self._slots = threading.BoundedSemaphore(size)
+        self._lock = threading.Lock()
+        self._left = size
+        self._reserved = size // 2
+        self._held: Counter[Hashable] = Counter()
+        self._line: list[_Waiter] = []
         self._idle: list[Session] = []  # the last one used is the first one taken: it is warm
 
     @contextmanager
-    def connection(self) -> Iterator[Session]:
-        """Lend a connection. Raises Problem (503, outcome none) when none can be had."""
-        if not self._slots.acquire(timeout=self._patience):
-            raise Problem("unavailable", "all database connections are busy")
+    def connection(self, user: Hashable = None) -> Iterator[Session]:
+        """Lend a session, out of the share of `user`. Raises Problem (503, outcome none) when none can be had."""
+        self._enter(user)
         try:
+            turn = self.turns
             lent = self._take()
             try:
                 yield lent
             finally:
-                self._give_back(lent)
+                self._give_back(lent, turn)
         finally:
-            self._slots.release()
+            self._leave(user)
+
+    def _may_enter(self, user: Hashable) -> bool:
+        first = user is None or not self._held[user]
+        return self._left > (0 if first else self._reserved)
+
+    def _count(self, user: Hashable) -> None:
+        self._left -= 1
+        self._held[user] += 1
+
+    def _enter(self, user: Hashable) -> None:
+        waiter = _Waiter(user)
+        with self._lock:
+            if self._may_enter(user):
+                return self._count(user)
+            self._line.append(waiter)
+        if waiter.served.acquire(timeout=self._patience):
+            return None
+        with self._lock:
+            if waiter not in self._line:  # served at the last moment
+                return None
+            self._line.remove(waiter)
+            none_left = not self._left
+        raise Problem(
+            "unavailable",
+            "all database connections are busy" if none_left else "too many wait for this topic",
+        )
+
+    def _leave(self, user: Hashable) -> None:
+        with self._lock:
+            self._left += 1
+            self._held[user] -= 1
+            if not self._held[user]:
+                del self._held[user]
+            for waiter in list(self._line):
+                if self._may_enter(waiter.user):
+                    self._count(waiter.user)
+                    self._line.remove(waiter)
+                    waiter.served.release()
+                    if waiter.user == user:
+                        break  # all is as it was before: nobody else may
 
     def _take(self) -> Session:
         while True:
@@ -111,21 +108,36 @@ class Pool:
             idle.close()
         try:
             return connect(self._dsn, **self._settings)
-        except psycopg2.OperationalError as error:
-            log.warning("no connection to the database: %s", str(error).strip().replace("\n", " "))
+        except psycopg2.Error as error:
+            said = str(error).strip().replace("\n", " ")
+            log.warning("no connection to the database: %s", said)
+            if isinstance(error, NotWritable):
+                self._turn()
+                raise Problem("unavailable", said) from None
             raise Problem("unavailable", "the database does not answer") from None
 
-    def _give_back(self, lent: Session) -> None:
-        if not lent.closed and lent.info.transaction_status == TRANSACTION_STATUS_IDLE:
+    def _turn(self) -> None:
+        # who takes no writes was led to, or was demoted: the others may lead there, too
+        self.turns += 1
+        self.close()
+
+    def _give_back(self, lent: Session, turn: int) -> None:
+        if not lent.writable:
+            self._turn()
+        usable = not lent.closed and lent.info.transaction_status == TRANSACTION_STATUS_IDLE
+        if usable and turn == self.turns:
             self._idle.append(lent)
         else:
             with suppress(psycopg2.Error):
                 lent.close()
 
     def close(self) -> None:
-        """Close the idle connections."""
-        while self._idle:
-            self._idle.pop().close()
+        """Close the idle sessions."""
+        while True:
+            try:
+                self._idle.pop().close()
+            except IndexError:
+                return
 
 
 def _is_quiet(idle: Session) -> bool:

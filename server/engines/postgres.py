@@ -9,13 +9,13 @@ import psycopg2
 import psycopg2.extensions
 
 from server.engines import Acked, Batch, Fetched, Health, Lag, Published
-from server.engines.failures import problem
-from server.engines.pool import Pool, connect
+from server.engines.failures import did_not_happen, problem
+from server.engines.pool import Pool
+from server.engines.session import NotWritable, connect
 from server.errors import Problem
 
 CHANNEL = "queue_topics"
 _ATTEMPTS = 3
-_DID_NOT_HAPPEN = ("40001", "40P01", "0A000")  # serialization, deadlock, a plan that is out of date
 _HEARTBEAT = 0.25
 
 
@@ -49,7 +49,7 @@ class PostgresEngine:
     def topics(self, after: str | None, limit: int) -> str:
         """Return a page of topics, without the brackets."""
         sql = f"select coalesce(string_agg({TOPIC}, ',' order by t.topic), '') from queue.list_topics(%s, %s) t"
-        return str(self._read(sql, after, limit)[0])
+        return str(self._rows(sql, [after, limit], writes=False)[0][0])
 
     def topic(self, topic: str) -> str:
         """Return one topic."""
@@ -67,7 +67,7 @@ class PostgresEngine:
         sql = f"""select p.* from (values {rows}) b(n, payloads, keys, headers, producer, sequence),
                   queue.publish_batch(%s, b.payloads, b.keys, b.headers, b.producer, b.sequence) p order by b.n"""
         values = [value for batch in batches for value in batch]
-        return [Published(*row) for row in self._rows(sql, [*values, topic], writes=True)]
+        return [Published(*row) for row in self._rows(sql, [*values, topic], topic, writes=True)]
 
     def browse(self, topic: str, offset: int | None, limit: int) -> Fetched:
         """Read without a subscriber."""
@@ -144,12 +144,12 @@ class PostgresEngine:
     def lags(self) -> tuple[list[Lag], int]:
         """Return the subscribers' lags, those furthest behind, and how many were left out."""
         lags = [Lag(*row) for row in self._rows("select * from queue.lags()", [], writes=False)]
-        (count,) = self._read("select queue.count_subscribers()")
+        ((count,),) = self._rows("select queue.count_subscribers()", [], writes=False)
         return lags, max(0, count - len(lags))
 
     def tidy(self) -> int:
         """Remove a chunk of what nobody needs any more; return how many rows."""
-        return int(self._write("select queue.tidy()")[0])
+        return int(self._rows("select queue.tidy()", [], writes=True)[0][0])
 
     def health(self) -> Health:
         """Say whether the database answers and keeps its promises."""
@@ -168,14 +168,15 @@ class PostgresEngine:
         """
         sql = f"select pg_notify('{CHANNEL}', t) from unnest(%s::text[]) t"
         with self._announcer.connection() as connection:
-            self._announcing = connection.info.backend_pid
+            self._announcing = connection.backend
             connection.run(sql, [topics])
 
     def listen(self, heard: Callable[[set[str]], None], stopped: Callable[[], bool]) -> None:
         """Call `heard` with topics as others announce them, and with none now and then, until stopped or cut off.
 
-        Raises psycopg2.Error when the database goes away.
+        Raises psycopg2.Error when the database goes away, or takes no writes any more.
         """
+        turns = self._pool.turns
         connection = connect(self._dsn)
         try:
             with connection.cursor() as cursor:
@@ -188,6 +189,8 @@ class PostgresEngine:
                 notices = {n.payload for n in connection.notifies if n.pid != self._announcing}
                 connection.notifies.clear()
                 heard(notices)
+                if self._pool.turns != turns:
+                    raise NotWritable("the database was read only: it may have moved")
         finally:
             connection.close()
 
@@ -196,21 +199,31 @@ class PostgresEngine:
         self._pool.close()
         self._announcer.close()
 
-    def _read(self, sql: str, *values: Any) -> tuple[Any, ...]:
-        return self._rows(sql, values, writes=False)[0]
+    def _read(self, sql: str, topic: str, *values: Any) -> tuple[Any, ...]:
+        return self._rows(sql, [topic, *values], topic, writes=False)[0]
 
-    def _write(self, sql: str, *values: Any) -> tuple[Any, ...]:
-        return self._rows(sql, values, writes=True)[0]
+    def _write(self, sql: str, topic: str, *values: Any) -> tuple[Any, ...]:
+        return self._rows(sql, [topic, *values], topic, writes=True)[0]
 
-    def _rows(self, sql: str, values: Sequence[Any], *, writes: bool) -> list[tuple[Any, ...]]:
+    def _rows(
+        self, sql: str, values: Sequence[Any], topic: str | None = None, *, writes: bool
+    ) -> list[tuple[Any, ...]]:
+        user = topic and (
+            topic,
+            writes,
+        )  # who waits for a topic's lock must not keep it from being read
         for attempt in range(1, _ATTEMPTS + 1):
-            with self._pool.connection() as connection:
+            with self._pool.connection(user) as connection:
                 try:
                     return connection.run(sql, values)
                 except psycopg2.Error as error:
-                    if error.pgcode in _DID_NOT_HAPPEN and attempt < _ATTEMPTS:
+                    if did_not_happen(error) and attempt < _ATTEMPTS:
                         continue
                     raise problem(error, closed=bool(connection.closed), writes=writes) from error
+                except UnicodeEncodeError as error:
+                    raise Problem(
+                        "invalid_request", "text cannot hold half a surrogate pair"
+                    ) from error
                 except ValueError as error:  # psycopg2 refuses NUL in text before anything is sent
                     raise Problem("invalid_request", "text cannot hold \\u0000") from error
         raise AssertionError("the last attempt returns or raises")
