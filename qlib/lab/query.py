@@ -148,6 +148,10 @@ def _table(rows: cursor) -> Table:
 
 
 def _is_safe(values: pd.Series[Any]) -> bool:
-    """Say whether pandas may choose a type: beside a null or a fraction it would round integers."""
+    """Say whether pandas may choose a type.
+
+    Beside a null or a fraction it would round integers; and the null among texts, a NaN or not as
+    the columns beside it will have it, is to be None.
+    """
     kinds = set(map(type, values))
-    return int not in kinds or len(kinds) == 1
+    return len(kinds) == 1 or not kinds & {int, str}

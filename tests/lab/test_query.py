@@ -68,6 +68,11 @@ def test_the_other_types_are_what_pandas_makes_of_them() -> None:
     assert found["e"].dtype == bool
 
 
+def test_the_null_among_texts_is_none_whatever_is_beside_it() -> None:
+    for more in ("", ", 1 as b", ", null::json as b"):
+        assert sql(f"select unnest(array['x', null]) as a{more}")["a"].tolist() == ["x", None]
+
+
 def test_a_long_table_is_shown_in_part() -> None:
     found = sql("select n from generate_series(1, 5000) n")
     assert len(repr(found).splitlines()) < 100 and found._repr_html_().count("<tr") < 100
