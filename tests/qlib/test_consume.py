@@ -191,8 +191,8 @@ def test_consume_outlives_a_restart_of_the_server(subscribed):
         ([fetched(1), *[html()] * 200], OutcomeUnknown),
     ],
 )
-def test_other_errors_end_consume(subscribed, script, expected, caplog):
-    _, reader = subscribed(*script, timeout=0.3)
+def test_other_errors_end_consume(subscribed, script, expected, caplog, clock):
+    _, reader = subscribed(*script)
     with pytest.raises(expected):
         list(reader.consume())
     assert caplog.messages == []
@@ -202,8 +202,8 @@ def test_other_errors_end_consume(subscribed, script, expected, caplog):
     ("script", "expected"),
     [([busy()] * 200, Unavailable), ([fetched(1), *[cut] * 200], OutcomeUnknown)],
 )
-def test_with_an_end_an_outage_ends_consume(subscribed, script, expected, caplog):
-    _, reader = subscribed(*script, timeout=0.3)
+def test_with_an_end_an_outage_ends_consume(subscribed, script, expected, caplog, clock):
+    _, reader = subscribed(*script)
     with pytest.raises(expected):
         list(reader.consume(wait=0))
     assert caplog.messages == []

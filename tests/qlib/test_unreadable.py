@@ -140,16 +140,16 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("kind", BROKEN)
-def test_nothing_is_skipped_because_something_else_answered(subscribed, kind):
+def test_nothing_is_skipped_because_something_else_answered(subscribed, kind, clock):
     script = [raw(http(200, BROKEN[kind]), more=True)] * 50
-    state, reader = subscribed(*script, timeout=0.2)
+    state, reader = subscribed(*script)
     with pytest.raises(UnreadableAnswer) as raised:
         list(reader.consume(skip_unreadable=True))
     assert not isinstance(raised.value, UnreadableMessage)
     assert acks(state) == []
 
 
-def test_control_a_salvage_that_trusts_everybody_is_caught(subscribed, monkeypatch):
+def test_control_a_salvage_that_trusts_everybody_is_caught(subscribed, monkeypatch, clock):
     def trusting(content: bytes, whole: bool) -> None:
         error = UnreadableMessage("whatever it is")
         error.offset, error.epoch = 1, 1
@@ -157,4 +157,4 @@ def test_control_a_salvage_that_trusts_everybody_is_caught(subscribed, monkeypat
 
     monkeypatch.setattr("qlib.subscriber.salvaged", trusting)
     with pytest.raises(OutcomeUnknown):  # of an ack, which nobody asked for
-        test_nothing_is_skipped_because_something_else_answered(subscribed, "a stray server")
+        test_nothing_is_skipped_because_something_else_answered(subscribed, "a stray server", clock)
