@@ -1,51 +1,24 @@
-"""What the queue answers: frozen values with a short repr and an HTML table for notebooks.
-
-They show neither a time nor the lab's mark, so that a notebook's output is the same in every run;
-but for the table of a batch, which tells when its messages were published.
-"""
+"""What the queue answers: frozen values with a short repr and an HTML table for notebooks."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
-from datetime import UTC, datetime
-from html import escape
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
 
 from qlib.marks import unmarked
+from qlib.views import Shown, table
 
 if TYPE_CHECKING:
     import pandas as pd
 
-_LONGEST_VALUE = 80
 _ROWS_SHOWN = 10
-_LINES_SHOWN = 60  # of a listing
 _AS_IT_IS = ("key", "headers", "payload")  # what pandas might take for numbers, or for nothing
 
 
-class _Shown:
-    """One look for every value: the fields that are worth reading, cut to a readable length."""
-
-    __slots__ = ()
-
-    def _facts(self) -> list[tuple[str, str]]:
-        named = ((f.name, self._shown(f.name)) for f in fields(self) if f.repr)  # type: ignore[arg-type]
-        # No key and no headers are nothing to show; a null payload is.
-        return [(name, _short(it)) for name, it in named if it is not None or name == "payload"]
-
-    def _shown(self, name: str) -> Any:
-        return getattr(self, name)
-
-    def __repr__(self) -> str:
-        facts = ", ".join(f"{name}={text}" for name, text in self._facts())
-        return f"{type(self).__name__}({facts})"
-
-    def _repr_html_(self) -> str:
-        return _table(type(self).__name__, *zip(*self._facts(), strict=True))
-
-
 @dataclass(frozen=True, slots=True, repr=False)
-class Topic(_Shown):
+class Topic(Shown):
     """A named log, as it was when the server answered.
 
     `floor` is the first offset still kept, `head` the last one (0 when nothing was ever
@@ -76,7 +49,7 @@ class Topic(_Shown):
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Subscriber(_Shown):
+class Subscriber(Shown):
     """A durable reader of one topic, as it was when the server answered.
 
     `position` is the last offset acknowledged, `lag` is `head` − `position`, and `epoch` is
@@ -106,7 +79,7 @@ class Subscriber(_Shown):
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Reset(_Shown):
+class Reset(Shown):
     """A reset of a whole topic: the position that its `subscribers` (a count) were moved to."""
 
     topic: str
@@ -124,7 +97,7 @@ class Reset(_Shown):
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Message(_Shown):
+class Message(Shown):
     """One message of `topic`: any JSON as `payload`, with an optional `key` and `headers`.
 
     `published_at` is a time with its zone. `subscriber` fetched it, and `epoch` was its epoch then,
@@ -221,24 +194,7 @@ class Batch(tuple[Message, ...]):
     def _repr_html_(self) -> str:
         time, headers = ["published_at"] * bool(self), ["headers"] * any(m.headers for m in self)
         names = ["offset", *time, "key", *headers, "payload"]
-        return _table_of(self._caption(), names, self, _ROWS_SHOWN)
-
-
-Shown = TypeVar("Shown", bound=_Shown)
-
-
-class Listing(list[Shown]):
-    """A list of topics or subscribers, which a notebook shows as a table."""
-
-    def __init__(self, kind: type[Shown], values: Iterable[Shown]) -> None:
-        """Hold values of one kind, if any."""
-        super().__init__(values)
-        self._kind = kind
-
-    def _repr_html_(self) -> str:
-        caption = f"{len(self)} {self._kind.__name__.lower()}{'s' * (len(self) != 1)}"
-        names = [f.name for f in fields(self._kind) if f.repr]  # type: ignore[arg-type]
-        return _table_of(caption, names, self, _LINES_SHOWN)
+        return table(self._caption(), names, self, _ROWS_SHOWN)
 
 
 def _integer(value: object) -> int:
@@ -262,34 +218,3 @@ def _time(value: str) -> datetime:
     if moment.tzinfo is None:
         raise ValueError(f"{value!r} has no time zone")
     return moment
-
-
-def _short(value: object) -> str:
-    return _cut(repr(value))
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= _LONGEST_VALUE else text[: _LONGEST_VALUE - 1] + "…"
-
-
-def _table_of(caption: str, names: list[str], values: Sequence[_Shown], most: int) -> str:
-    rows = [[_cell(name, value._shown(name)) for name in names] for value in values[:most]]
-    if len(values) > most:
-        rows.append(["…", *[""] * (len(names) - 2), f"{len(values) - most} more"])
-    return _table(caption, names, *rows)
-
-
-def _cell(name: str, value: object) -> str:
-    if name == "payload":  # any JSON: the text "1" is not the number
-        return _short(value)
-    if isinstance(value, datetime):
-        return f"{value.astimezone(UTC).replace(tzinfo=None):%Y-%m-%d %H:%M:%S.%f}"[:-3] + "Z"
-    return "" if value is None else _cut(value if isinstance(value, str) else repr(value))
-
-
-def _table(caption: str, heading: Iterable[str], *rows: Iterable[str]) -> str:
-    def line(tag: str, cells: Iterable[str]) -> str:
-        return "<tr>" + "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in cells) + "</tr>"
-
-    body = "".join(line("td", row) for row in rows)
-    return f"<table><caption>{escape(caption)}</caption>{line('th', heading)}{body}</table>"

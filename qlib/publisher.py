@@ -14,11 +14,12 @@ from qlib import batches
 from qlib.checks import integer, text
 from qlib.errors import InvalidRequest, OutcomeUnknown, QueueError, TopicExists, TopicNotFound
 from qlib.marks import disposable, marked
-from qlib.models import Batch, Listing, Reset, Subscriber, Topic
+from qlib.models import Batch, Reset, Subscriber, Topic
 from qlib.places import Place, target
 from qlib.salvage import salvaged
 from qlib.transport import Transport, to_json
 from qlib.values import encoder
+from qlib.views import Listing
 
 Listed = TypeVar("Listed", Topic, Subscriber)
 

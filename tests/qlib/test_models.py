@@ -10,7 +10,7 @@ from functools import partial
 import pytest
 
 from qlib import Batch, Message, Reset, Subscriber, Topic
-from qlib.models import Listing
+from qlib.views import Listing
 from tests.qlib.hostile import message, subscriber, topic
 
 RESET = {"topic": "orders", "offset": 0, "subscribers": 3}
