@@ -18,6 +18,7 @@ import stat
 import subprocess
 import tempfile
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
@@ -195,21 +196,28 @@ class Cluster:
         user, group = self._owner() or (None, None)
         if user is not None:
             admit(user, self.path.parent, self._programs)
-        with self._log_file.open("ab") as output:  # no pipe: the postmaster would keep it open
-            done = subprocess.run(
-                [self._programs / program, *arguments],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                cwd="/",
-                # Not -D: pg_ctl would let a shell read the path.
-                env={**ENVIRONMENT, "PGDATA": str(self.path)},
-                user=user,
-                group=group,
-                extra_groups=None if user is None else [],
-                start_new_session=True,  # Ctrl-C is for the server, which then stops PostgreSQL
-                timeout=PATIENCE,
-            )
+        with (
+            self._log_file.open("ab") as output,  # no pipe: the postmaster would keep it open
+            # A signal ends what the main thread does. A start that is cut off would leave a
+            # postmaster that nobody knows of yet; in a thread it goes on, and is waited for.
+            ThreadPoolExecutor(1) as starter,
+        ):
+            done = starter.submit(
+                lambda: subprocess.run(
+                    [self._programs / program, *arguments],
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=output,
+                    cwd="/",
+                    # Not -D: pg_ctl would let a shell read the path.
+                    env={**ENVIRONMENT, "PGDATA": str(self.path)},
+                    user=user,
+                    group=group,
+                    extra_groups=None if user is None else [],
+                    start_new_session=True,  # Ctrl-C is for the server, which then stops PostgreSQL
+                    timeout=PATIENCE,
+                )
+            ).result()
         return done.returncode == 0
 
 

@@ -1,6 +1,7 @@
 """Which processes have to do with something, as the kernel tells it."""
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -43,9 +44,13 @@ def awaits(pid: int, number: int) -> bool:
 
 
 def children(pid: int) -> dict[int, str]:
-    """Return the processes that a process' main thread has started, with their programs' names."""
-    found = map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
-    return {child: Path(f"/proc/{child}/comm").read_text().strip() for child in found}
+    """Return the processes that a process has started, with their programs' names."""
+    found = {}
+    for path in Path(f"/proc/{pid}/task").glob("*/children"):
+        with suppress(FileNotFoundError):  # a thread or a child has ended meanwhile
+            for child in path.read_text().split():
+                found[int(child)] = Path(f"/proc/{child}/comm").read_text().strip()
+    return found
 
 
 def _has(pid: int, mask: str, number: int) -> bool:

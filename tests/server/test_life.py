@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -36,7 +36,9 @@ def embedded(directory: Path) -> Iterator[ServerProcess]:
     server = ServerProcess(directory / "log", "--data", str(directory / "data"))
     yield server
     end(server)
-    until(lambda: not about(str(directory)))
+    for pid in about(str(directory)):  # what a test has told of
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 @contextmanager
@@ -96,11 +98,18 @@ def test_one_signal_ends_it_and_a_second_does_not_cut_the_end_short(
 
 
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM])
+@pytest.mark.parametrize("moment", ["initdb", "pg_ctl", "postgres"])
 def test_an_end_during_the_start_leaves_nothing(
-    embedded: ServerProcess, directory: Path, number: signal.Signals
+    embedded: ServerProcess, moment: str, directory: Path, number: signal.Signals
 ) -> None:
+    def begun() -> bool:
+        own = children(embedded.pid)
+        controls = [pid for pid, name in own.items() if name == "pg_ctl"]
+        # started by pg_ctl, and known to nobody else yet
+        return any(map(children, controls)) if moment == "postgres" else moment in own.values()
+
     embedded.start()
-    until(lambda: (directory / "data/postgres/postmaster.pid").exists(), 30)
+    until(begun, 30)
     embedded.signal(number)
     assert embedded.wait() == 0, embedded.log
     assert not about(str(directory))
