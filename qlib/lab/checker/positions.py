@@ -70,13 +70,13 @@ class _Sweep:
     def check_refusal(self, operation: Operation) -> None:
         """Check that an epoch was over which an ack, or a read ahead, was refused for."""
         if operation.error == "StaleEpoch" and operation.epoch == self._moves.high(operation.end):
-            what = f"{operation.kind} in epoch {operation.epoch} by {self._name}"
-            self._findings.add("spurious-fail", f"a valid {what} was refused; nothing had moved")
+            what = f"a valid {operation.kind} by {self._name}"
+            self._findings.add("spurious-fail", f"{what} was refused; nothing had moved")
 
     def check_ack(self, ack: Operation) -> bool:
         """Check one ack against the epochs and the head; return whether it may have moved on."""
         epoch, offset = ack.epoch or 0, ack.offset or 0
-        what = f"the ack of {offset} in epoch {epoch} by {self._name}"
+        what = f"the ack of {offset} by {self._name}"
         if ack.outcome != "ok":
             return ack.outcome == "unknown"
         if self._log.final and offset > max(0, self._log.possible.until(ack.end)):
@@ -91,13 +91,13 @@ class _Sweep:
         """Check one position that the subscriber was told, or that a fetch began at."""
         epoch, position = operation.epoch or 0, _position(operation)
         start, end = operation.start, operation.end
-        what = f"{self._name} stood at {position} in epoch {epoch}"
+        what = f"{self._name} stood at {position}"
         if epoch < self._low(start):
             later = self._moves.may_begin(position, epoch + 1, self._moves.high(end))
             if not later and position not in self._undoing:
                 self._findings.add("lost-ack", f"{what} after a reset or seek had ended")
         elif epoch > self._moves.high(end):
-            self._findings.add("phantom-position", f"{what}, which no reset or seek began")
+            self._findings.add("phantom-position", f"{what} in an epoch that nothing began")
         elif position < (acked := self._acked(operation)):
             self._findings.add("lost-ack", f"{what} after the ack of {acked} had ended")
         elif position < (before := self._stood[epoch].before(start)):
