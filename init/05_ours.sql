@@ -22,7 +22,7 @@ begin
         ('position', 'r', '{subscriber_id,move,offset,epoch,moved_at,cause}'),
         ('publication', 'r', '{topic_id,producer,sequence,first_offset,last_offset,published_at}'),
         ('installation', 'r', '{digest,installed_at}'),
-        ('round', 'r', '{what,last}'),
+        ('round', 'r', '{what,last,busy}'),
         ('topics', 'v', '{topic,description,created_at,floor,head,subscribers}'),
         ('messages', 'v', '{topic,offset,published_at,key,headers,payload}'),
         ('subscribers', 'v', '{topic,subscriber,position,epoch,head,lag}'))

@@ -84,7 +84,8 @@ alter table queue.installation add column if not exists number integer not null 
 -- for queue.tidy alone
 create table if not exists queue.round (
     what text primary key,
-    last bigint not null
+    last bigint not null,
+    busy integer not null
 );
 
 comment on table queue.topic is 'One row a topic; written when a topic is made or changed, never by a publish.';
@@ -129,6 +130,7 @@ comment on column queue.publication.published_at is 'When it was published; old 
 comment on table queue.round is 'Up to where queue.tidy has come in looking for what nobody needs any more.';
 comment on column queue.round.what is 'What it looks through.';
 comment on column queue.round.last is 'The last number that it has looked at; 0 when it begins anew.';
+comment on column queue.round.busy is 'Over how many rounds it goes on without a pause, since it has found something.';
 
 comment on table queue.installation is
     'Which files of init/ were applied by a server, so that it leaves alone what was deployed since.';

@@ -1,23 +1,32 @@
 -- Housekeeping, off the hot path and in bounded chunks. The server calls it now and then; so may anyone.
 
 -- queue.went_on: keeps in mind up to where a round has come.
---   p_what  what it looks through
---   p_last  the last number that it has looked at; null: the round is over, and the next begins anew
--- Returns nothing. Writes queue.round.
-create or replace function queue.went_on(p_what text, p_last bigint)
-returns void
-language sql
+--   p_what     what it looks through
+--   p_removed  how many rows were removed
+--   p_last     the last number that it is done with; null: the round is over, and the next begins anew
+-- Returns how many rows were removed; or 1 when none was, but some were in this round or the last one, so that there may be
+-- more elsewhere. Writes queue.round.
+create or replace function queue.went_on(p_what text, p_removed bigint, p_last bigint)
+returns bigint
+language plpgsql
 set search_path = pg_catalog, pg_temp
 set standard_conforming_strings = on
 as $$
-    insert into queue.round (what, last) values (p_what, coalesce(p_last, 0))
-    on conflict (what) do update set last = excluded.last where round.last <> excluded.last
+declare
+    v_busy integer := case when p_removed > 0 then 2 else coalesce((select r.busy from queue.round r where r.what = p_what), 0) end
+                      - case when p_last is null then 1 else 0 end;
+begin
+    insert into queue.round (what, last, busy) values (p_what, coalesce(p_last, 0), greatest(v_busy, 0))
+    on conflict (what) do update set last = excluded.last, busy = excluded.busy
+    where (round.last, round.busy) <> (excluded.last, excluded.busy);
+    return case when p_removed = 0 and v_busy > 0 then 1 else p_removed end;
+end
 $$;
 
 -- queue.tidy_moves: removes a chunk of the moves that nobody needs: older than a subscriber's newest 1,000, and those of
 -- subscribers that were deleted.
 --   p_limit  how many rows at the most; it looks at five times as many subscribers, from where the last call ended
--- Returns how many rows were removed.
+-- Returns what queue.went_on does.
 create or replace function queue.tidy_moves(p_limit integer)
 returns bigint
 language plpgsql
@@ -56,16 +65,14 @@ begin
                                                   order by l.move limit p_limit) q
                               limit p_limit));
     get diagnostics v_rows = row_count;
-    if v_rows < p_limit then -- else there may be more here
-        perform queue.went_on('moves', case when cardinality(v_ids) = 5 * p_limit then v_ids[cardinality(v_ids)] end);
-    end if;
-    return v_rows;
+    return queue.went_on('moves', v_rows, case when v_rows >= p_limit then v_last -- there may be more here
+                                               when cardinality(v_ids) = 5 * p_limit then v_ids[cardinality(v_ids)] end);
 end
 $$;
 
 -- queue.tidy_topics: removes a chunk of what is left of topics that were deleted.
 --   p_limit  how many rows at the most, of each kind; it looks at as many topics, from where the last call ended
--- Returns how many rows were removed.
+-- Returns what queue.went_on does.
 create or replace function queue.tidy_topics(p_limit integer)
 returns bigint
 language plpgsql
@@ -89,10 +96,8 @@ begin
     select array(select f.id from found f where f.id > v_last limit p_limit) into v_ids;
     v_rows := queue.clear(array(select id from unnest(v_ids) id
                                 where not exists (select from queue.topic t where t.topic_id = id)), p_limit);
-    if v_rows = 0 then -- else there may be more here
-        perform queue.went_on('topics', case when cardinality(v_ids) = p_limit then v_ids[p_limit] end);
-    end if;
-    return v_rows;
+    return queue.went_on('topics', v_rows, case when v_rows >= p_limit then v_last -- there may be more here
+                                                when cardinality(v_ids) = p_limit then v_ids[p_limit] end);
 end
 $$;
 
@@ -101,8 +106,9 @@ $$;
 -- What goes: moves older than a subscriber's newest 1,000; publications older than a day; and the rows of topics and
 -- subscribers that were deleted. It looks at a part of the subscribers and topics, and the next call at the next one: so
 -- a call takes no longer however many there are.
--- Returns how many rows were removed. When that is 0 and there are no more than 5 * p_limit subscribers and p_limit topics,
--- there is nothing left to do. Two calls at once: the second returns 0.
+-- Returns how many rows were removed, or a little more when there may be more in another part: call it again until that is
+-- 0. Then all that a call has found is gone; with more than 5 * p_limit subscribers or p_limit topics, later calls may find
+-- more. Two calls at once: the second returns 0.
 create or replace function queue.tidy(p_limit integer default 10000)
 returns bigint
 language plpgsql security definer

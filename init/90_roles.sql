@@ -43,7 +43,7 @@ declare
         'queue.check_name(text, text)',
         'queue.lock_topic(text)',
         'queue.clear(integer[], integer)',
-        'queue.went_on(text, bigint)',
+        'queue.went_on(text, bigint, bigint)',
         'queue.tidy_moves(integer)',
         'queue.tidy_topics(integer)',
         'queue.next_topic_id()',
