@@ -208,10 +208,8 @@ class PostgresEngine:
     def _rows(
         self, sql: str, values: Sequence[Any], topic: str | None = None, *, writes: bool
     ) -> list[tuple[Any, ...]]:
-        user = topic and (
-            topic,
-            writes,
-        )  # who waits for a topic's lock must not keep it from being read
+        # who waits for a topic's lock must not keep it from being read
+        user = topic and (topic, writes)
         for attempt in range(1, _ATTEMPTS + 1):
             with self._pool.connection(user) as connection:
                 try:
