@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
@@ -28,6 +29,10 @@ numbers = itertools.count(1)
 
 # before anything is started that would inherit them, and that would be left
 forget_variables()
+for number in (signal.SIGINT, signal.SIGHUP):
+    # a shell's background jobs and nohup ignore them: a handler is not inherited, that is
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, lambda *_: None)
 start_reaper()
 
 

@@ -267,7 +267,8 @@ def test_offsets_from_a_sequence_are_caught(
     session.commit()
     spoil("publish_batch", "perform pg_advisory_xact_lock(42, v_topic_id);", "")
     number = "v_head := nextval('queue.numbers') - 1;"
-    spoil("publish_batch", "insert into queue.message", f"{number} insert into queue.message")
+    insert = "if v_plain and not v_suspect then"
+    spoil("publish_batch", insert, f"{number} {insert}")
     overlapping(own, session)
     assert names(own.verdict()) == {"poll-skip", "unseen"}
 
