@@ -48,6 +48,7 @@ declare
         'queue.tidy_topics(integer)',
         'queue.next_topic_id()',
         'queue.check_escapes(json)',
+        'queue.open_brackets(text)',
         'queue.is_nested_too_deep(json)',
         'queue.is_too_large_a_number(text)',
         'queue.check_message(bigint, json, text, json)',

@@ -14,7 +14,7 @@ MIB = 1024 * 1024
 ONES = "1" * 4301
 NUMBERS = [
     "1e308", "1.7976931348623157e308", "1.797693134862315808e308", "1.8e308", "1e309", "1e400", "1E+400",
-    "-1e400", "1e0400", "0e400", "0.0e99999", "1e-400", "1e-20000", "1e-99999999999999999",
+    "-1e400", "1e0400", "0e2147483647", "-0E02147483648", "0.0E+99999999999999999", "1e200", "12345e305", "0e400", "0.0e99999", "1e-400", "1e-20000", "1e-99999999999999999",
     "1e99999999999999999999", "0.0001e311", "0.0001e313", ONES[:309], ONES[:310] + ".5", ONES[:4299], ONES[:4300],
     ONES, "-" + ONES[:4299], "-" + ONES[:4300], "0." + ONES, "0." + "0" * 400 + "1e700", "0." + "0" * 400 + "1e710",
     ONES[:300] + "e-700", ONES[:300] + "e-99999999999", "1" + "0" * 250 + "e99",
@@ -26,6 +26,10 @@ DEEP = [
     '{{"a":{0}}}',
     '[1e-20000, [{{"a":1.5}}], "]", {0}, 2]',
     '{{"\\u001e-5":{0}, "}}":[]}}',
+    "[[], {{}}, {0}]",
+    '{{"a":{0}, "a":1}}',
+    '[{0}, "\\u005b[\\"]"]',
+    "[0e2147483647, {0}, 1.5E-7, true, null, false]",
 ]
 
 
@@ -38,6 +42,8 @@ def nested(depth: int, level: str) -> str:
 
 TEXTS = [where % number for number in NUMBERS for where in WHERE]
 TEXTS += [nested(depth, level) for depth in (20, 64, 65, 300) for level in DEEP]
+# the depth is a member's that a later one of its name replaces, and as many brackets stand in a text
+TEXTS += ['{"a":%s,"a":"%s"}' % (nested(70, "[{0}]"), "\\u005b" * 70)]
 TEXTS += [f'"{"x" * (size - 2)}"' for size in (MIB, MIB + 1)]
 TEXTS += [f'"{"é" * (size // 2 - 1)}"' for size in (MIB, MIB + 2)]
 
@@ -80,12 +86,16 @@ def test_both_doors_refuse_the_same(orders: Session) -> None:
     ("queue.check_message", ('"(?:[^"\\\\]|\\\\.)*"', '"[^"]*"')),
     ("queue.is_nested_too_deep", ("{64}", "{63}")),
     ("queue.is_nested_too_deep", ("{64}", "{65}")),
-    ("queue.is_nested_too_deep", ("|[.][0-9]", "")),
+    ("queue.is_nested_too_deep", ("1..64", "1..63")),
+    ("queue.is_nested_too_deep", ("1..64", "1..65")),
+    ("queue.is_nested_too_deep", ("if queue.open_brackets(v_jsonb::text) = queue.open_brackets(v_text)", "if true")),
+    ("queue.is_nested_too_deep", ("if strpos(v_text, '\\') = 0", "if true")),
+    ("queue.is_nested_too_deep", (" or numeric_value_out_of_range", "")),
     ("queue.is_too_large_a_number", ("4300", "4299")),
     ("queue.is_too_large_a_number", ("4300", "4301")),
     ("queue.is_too_large_a_number", ("when '-' then -1", "when '-' then 1")),
     ("queue.is_too_large_a_number", ("v_parts[3] <> '-'", "true")),
-    ("queue.may_hold_a_large_number", ("[0-9]{200}|", "")),
+    ("queue.may_hold_a_large_number", ("[0-9]{100}|", "")),
     ("queue.may_hold_a_large_number", ("[eE][+]?", "[e]")),
 ])  # fmt: skip
 def test_control_a_limit_that_is_another_is_caught(
