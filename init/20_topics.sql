@@ -177,12 +177,14 @@ $$;
 --   p_topic_ids  their numbers
 --   p_limit      how many rows at the most, of each kind
 -- Returns how many rows were removed. A subscriber may go before all its moves: queue.tidy_moves finds those. Each chunk is
--- read in an index's order and deleted by its place, so that nothing else is read, whatever the statistics say.
+-- read in an index's order and deleted by its place, so that nothing else is read, whatever the statistics say; and planned
+-- each time: a plan from when a table was small reads all of it, for each of the places.
 create or replace function queue.clear(p_topic_ids integer[], p_limit integer)
 returns bigint
 language plpgsql
 set search_path = pg_catalog, pg_temp
 set standard_conforming_strings = on
+set plan_cache_mode = force_custom_plan
 as $$
 declare
     v_removed bigint := 0;

@@ -218,6 +218,7 @@ returns void
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 set standard_conforming_strings = on
+set plan_cache_mode = force_custom_plan -- as queue.clear
 as $$
 declare
     v_topic_id      integer := queue.lock_topic(p_topic);

@@ -32,6 +32,7 @@ returns bigint
 language plpgsql
 set search_path = pg_catalog, pg_temp
 set standard_conforming_strings = on
+set plan_cache_mode = force_custom_plan -- as queue.clear
 as $$
 declare
     v_last bigint := coalesce((select r.last from queue.round r where r.what = 'moves'), 0);
@@ -114,6 +115,7 @@ returns bigint
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 set standard_conforming_strings = on
+set plan_cache_mode = force_custom_plan -- as queue.clear
 as $$
 declare
     v_removed bigint;

@@ -64,7 +64,8 @@ class Session(Connection):
         super().__init__(*arguments, **named)
         self.writable = True
         self.backend = 0  # its process; what a pooler tells us at the start is not
-        self._at_first = self._read_only()
+        # a pooler keeps what it heard when it connected: such a welcome says nothing, and we have to ask
+        self._misled = self._told_read_only()
         self._prepared: dict[str, str] = {}
 
     def run(self, sql: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
@@ -86,10 +87,11 @@ class Session(Connection):
             except psycopg2.errors.ReadOnlySqlTransaction:
                 self.writable = False
                 raise
-            if self._read_only() and not self._at_first:  # it came with the answer
+            rows = cursor.fetchall()
+            if self._told_read_only() and (not self._misled or self._is_read_only(cursor)):
                 self.writable = False
                 raise NotWritable("the database has been made read only")
-            return cursor.fetchall()
+            return rows
 
     def _prepare(self, cursor: Cursor, sql: str) -> None:
         # a name says what it stands for, in case another server's statements are on this backend, too
@@ -106,9 +108,13 @@ class Session(Connection):
         with suppress(psycopg2.errors.InvalidSqlStatementName):
             cursor.execute(f"deallocate {name}")
 
-    def _read_only(self) -> bool:
+    def _told_read_only(self) -> bool:
         # Postgres says so with the first answer after a change of its configuration
         return self.get_parameter_status("default_transaction_read_only") == "on"
+
+    def _is_read_only(self, cursor: Cursor) -> bool:
+        cursor.execute("show transaction_read_only")
+        return cursor.fetchone() == ("on",)
 
 
 def connect(dsn: str, **settings: str) -> Session:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import psycopg2.errors
 import pytest
 
 from tests.sql.session import Session, plant, refused
@@ -265,3 +266,39 @@ def test_control_a_round_that_is_another_is_caught(
     plant(orders, function, change)
     with pytest.raises(AssertionError):
         a_call_looks_at_a_part(orders)
+
+
+def many_small_lives(sql: Session, end: str) -> None:
+    """Make and end small topics and subscribers until Postgres keeps its plans, then large ones."""
+    for rows in (*[1] * 8, 120_000):
+        sql.run("select queue.create_topic('life'); select queue.subscribe('life', 's')")
+        sql.rows(
+            "select queue.publish_batch('life', "
+            "(select json_agg(n) from generate_series(1, %s) n))",
+            rows,
+        )
+        sql.rows(
+            'insert into queue.position (subscriber_id, move, "offset", epoch, cause) '
+            "select subscriber_id, n, 1, n, 'seek' "
+            "from queue.subscriber, generate_series(2, %s) n where name = 's'",
+            rows,
+        )
+        sql.run(f"set statement_timeout = '5s'; {end}; set statement_timeout = '30s'")
+        sql.run("do $$ begin perform queue.delete_topic('life'); exception when others then end $$")
+        while sql.value("select queue.tidy()"):
+            pass
+
+
+ENDS = ["select queue.delete_topic('life')", "select queue.unsubscribe('life', 's')"]
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_a_plan_of_small_lives_is_not_kept_for_a_large_one(orders: Session, end: str) -> None:
+    many_small_lives(orders, end)
+    assert left(orders)[0] == 0
+
+
+def test_control_a_plan_that_is_kept_is_caught(orders: Session) -> None:
+    plant(orders, "queue.clear", ("force_custom_plan", "auto"))
+    with pytest.raises(psycopg2.errors.QueryCanceled):
+        many_small_lives(orders, ENDS[0])
