@@ -12,10 +12,10 @@ set standard_conforming_strings = on
 as $$
 begin
     if p_subscriber is null or not exists (select from queue.topic t where t.name = p_topic) then
-        raise exception using errcode = 'QL001', message = format('topic %L does not exist', p_topic);
+        raise exception using errcode = 'QL001', message = format('topic %L does not exist', left(p_topic, 200));
     end if;
     raise exception using errcode = 'QL002',
-        message = format('topic %L has no subscriber %L', p_topic, p_subscriber);
+        message = format('topic %L has no subscriber %L', p_topic, left(p_subscriber, 200));
 end
 $$;
 

@@ -67,7 +67,10 @@ class PostgresEngine:
         sql = f"""select p.* from (values {rows}) b(n, payloads, keys, headers, producer, sequence),
                   queue.publish_batch(%s, b.payloads, b.keys, b.headers, b.producer, b.sequence) p order by b.n"""
         values = [value for batch in batches for value in batch]
-        return [Published(*row) for row in self._rows(sql, [*values, topic], topic, writes=True)]
+        return [
+            Published(*row)
+            for row in self._rows(sql, [*values, topic], (topic, "write"), writes=True)
+        ]
 
     def browse(self, topic: str, offset: int | None, limit: int) -> Fetched:
         """Read without a subscriber."""
@@ -112,9 +115,7 @@ class PostgresEngine:
     def ack(self, topic: str, subscriber: str, offset: int, epoch: int) -> Acked:
         """Move a position forward."""
         return Acked(
-            *self._write(
-                "select * from queue.ack(%s, %s, %s, %s)", topic, subscriber, offset, epoch
-            )
+            *self._move("select * from queue.ack(%s, %s, %s, %s)", topic, subscriber, offset, epoch)
         )
 
     def seek(
@@ -127,7 +128,7 @@ class PostgresEngine:
     ) -> str:
         """Move one subscriber; return it."""
         sql = f"select {SUBSCRIBER} from queue.seek(%s, %s, %s::bigint, %s::timestamptz, %s) s"
-        return str(self._write(sql, topic, subscriber, offset, timestamp, dry_run)[0])
+        return str(self._move(sql, topic, subscriber, offset, timestamp, dry_run)[0])
 
     def reset(
         self, topic: str, offset: int | None, timestamp: datetime | None, dry_run: bool
@@ -199,17 +200,21 @@ class PostgresEngine:
         self._pool.close()
         self._announcer.close()
 
+    # A topic is three users of the pool: who waits for its lock must not keep those from their work who need none, and
+    # acks, of which one may wait for another, must not keep it from being read.
+
     def _read(self, sql: str, topic: str, *values: Any) -> tuple[Any, ...]:
-        return self._rows(sql, [topic, *values], topic, writes=False)[0]
+        return self._rows(sql, [topic, *values], (topic, "read"), writes=False)[0]
+
+    def _move(self, sql: str, topic: str, *values: Any) -> tuple[Any, ...]:
+        return self._rows(sql, [topic, *values], (topic, "move"), writes=True)[0]
 
     def _write(self, sql: str, topic: str, *values: Any) -> tuple[Any, ...]:
-        return self._rows(sql, [topic, *values], topic, writes=True)[0]
+        return self._rows(sql, [topic, *values], (topic, "write"), writes=True)[0]
 
     def _rows(
-        self, sql: str, values: Sequence[Any], topic: str | None = None, *, writes: bool
+        self, sql: str, values: Sequence[Any], user: tuple[str, str] | None = None, *, writes: bool
     ) -> list[tuple[Any, ...]]:
-        # who waits for a topic's lock must not keep it from being read
-        user = topic and (topic, writes)
         for attempt in range(1, _ATTEMPTS + 1):
             with self._pool.connection(user) as connection:
                 try:

@@ -108,16 +108,20 @@ def test_others_are_served_and_those_who_wait_are_answered(
     ok(server.call("POST", "/topics/lk/messages", {"payloads": ["second"]}), 201)
 
 
-def test_a_locked_topic_is_still_read_and_found(
+def test_a_locked_topic_is_still_read_and_acknowledged(
     start_server: Callable[..., ServerProcess], connect: Connect, crowd: ThreadPoolExecutor
 ) -> None:
     server = start_server()
     made(server)
+    ok(server.call("POST", "/topics/lk/subscribers", {"subscriber": "r"}), 201)
     with held(connect, HOLD):
         stuck = [crowd.submit(call, server, "subscribe", n) for n in range(CROWD)]
         waiting(connect, 3)
         assert ok(server.call("GET", "/topics/lk/messages"))["head"] == 1
         assert ok(server.call("GET", "/topics/lk/subscribers/s/messages"))["head"] == 1
+        reader = ok(server.call("POST", "/topics/lk/subscribers/r/seek", {"offset": 0}))
+        ack = {"offset": 1, "epoch": reader["epoch"]}
+        assert ok(server.call("POST", "/topics/lk/subscribers/r/ack", ack))["position"] == 1
         assert not any(one.done() for one in stuck)
 
 

@@ -9,6 +9,8 @@ import psycopg2
 import pytest
 from psycopg2.extensions import connection
 
+from server.embedded import EmbeddedPostgres
+from server.install import install
 from tests.pooler import pgbouncer, pooling
 from tests.server.answers import ok, refused
 from tests.server_process import STARTED, ServerProcess, end, serving
@@ -112,3 +114,33 @@ def test_a_pooler_without_a_session_left_is_a_bounded_wait(
             assert server.stop() == 0, server.log
         finally:
             end(server)
+
+
+def test_a_fence_is_seen_behind_a_pooler_that_was_welcomed_by_one(
+    directory: Path, pg_bin: Path | None, tmp_path: Path
+) -> None:
+    """It hands its own first welcome on: its clients hear "read only" long after that is over, and nothing new then."""
+    with EmbeddedPostgres(directory / "data", bin_dir=pg_bin, settings={"fsync": "off"}) as own:
+        install(own.dsn)
+
+        def fence(state: str) -> None:
+            with closing(psycopg2.connect(own.dsn)) as session, session.cursor() as cursor:
+                session.autocommit = True
+                cursor.execute("set default_transaction_read_only = off")
+                cursor.execute(f"alter system set default_transaction_read_only = {state}")
+                cursor.execute("select pg_reload_conf()")
+
+        fence("on")
+        with (
+            pooling(directory, own.dsn, pool_mode="session", min_pool_size="1") as led,
+            closing(psycopg2.connect(led)) as welcomed,
+        ):
+            until(lambda: welcomed.get_parameter_status("default_transaction_read_only") == "on")
+            fence("off")
+            with serving(ServerProcess(tmp_path / "log", database_url=led)) as server:
+                ok(server.call("GET", "/topics"))
+                fence("on")
+                until(lambda: server.call("GET", "/topics").status_code == 503)
+                refused(server.call("GET", "/health"), "unavailable")
+                fence("off")
+                until(server.healthy)

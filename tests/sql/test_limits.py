@@ -14,11 +14,12 @@ MIB = 1024 * 1024
 ONES = "1" * 4301
 NUMBERS = [
     "1e308", "1.7976931348623157e308", "1.797693134862315808e308", "1.8e308", "1e309", "1e400", "1E+400",
-    "-1e400", "1e0400", "0e2147483647", "-0E02147483648", "0.0E+99999999999999999", "1e200", "12345e305", "0e400", "0.0e99999", "1e-400", "1e-20000", "1e-99999999999999999",
+    "-1e400", "1e0400", "0e400", "0.0e99999", "1e-400", "1e-20000", "1e-99999999999999999",
     "1e99999999999999999999", "0.0001e311", "0.0001e313", ONES[:309], ONES[:310] + ".5", ONES[:4299], ONES[:4300],
     ONES, "-" + ONES[:4299], "-" + ONES[:4300], "0." + ONES, "0." + "0" * 400 + "1e700", "0." + "0" * 400 + "1e710",
     ONES[:300] + "e-700", ONES[:300] + "e-99999999999", "1" + "0" * 250 + "e99",
     "1" + "0" * 320 + "e-50", "1" + "0" * 320 + "e-5", "0." + "0" * 20_000 + "1",
+    "0e2147483647", "-0E02147483648", "0.0E+99999999999999999", "1e200", "12345e305",
 ]  # fmt: skip
 WHERE = ["%s", "[%s]", '{"a": %s}', '{"ae":[1,{"b":\n%s}]}', '["x\\"%s", 1]', '"[1, %s"']
 DEEP = [
@@ -43,7 +44,7 @@ def nested(depth: int, level: str) -> str:
 TEXTS = [where % number for number in NUMBERS for where in WHERE]
 TEXTS += [nested(depth, level) for depth in (20, 64, 65, 300) for level in DEEP]
 # the depth is a member's that a later one of its name replaces, and as many brackets stand in a text
-TEXTS += ['{"a":%s,"a":"%s"}' % (nested(70, "[{0}]"), "\\u005b" * 70)]
+TEXTS += ['{{"a":{},"a":"{}"}}'.format(nested(70, "[{0}]"), "\\u005b" * 70)]
 TEXTS += [f'"{"x" * (size - 2)}"' for size in (MIB, MIB + 1)]
 TEXTS += [f'"{"é" * (size // 2 - 1)}"' for size in (MIB, MIB + 2)]
 

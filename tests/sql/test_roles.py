@@ -132,7 +132,15 @@ def test_the_functions_that_run_as_their_owner_fix_their_search_path(sql: Sessio
     }
     # publish only calls publish_batch; the others are inlined into callers that fix theirs
     assert {name for name, *_ in rows} - fixed == {
-        *("publish", "slice", "as_json", "rfc3339", "is_small", "open_brackets", "may_hold_a_large_number")
+        *(
+            "publish",
+            "slice",
+            "as_json",
+            "rfc3339",
+            "is_small",
+            "open_brackets",
+            "may_hold_a_large_number",
+        )
     }
 
 

@@ -172,7 +172,15 @@ def test_every_function_pins_what_it_relies_on(sql: Session) -> None:
     assert len(functions) > 30
     pins = {"search_path=pg_catalog, pg_temp", "standard_conforming_strings=on"}
     # a setting would keep Postgres from it
-    inlined = {"publish", "slice", "as_json", "rfc3339", "is_small", "open_brackets", "may_hold_a_large_number"}
+    inlined = {
+        "publish",
+        "slice",
+        "as_json",
+        "rfc3339",
+        "is_small",
+        "open_brackets",
+        "may_hold_a_large_number",
+    }
     assert {name for name, _, settings in functions if not pins <= set(settings)} == inlined
     assert [name for name, body, _ in functions if name in inlined and "\\" in body] == []
     catching = {name for name, body, _ in functions if re.search(r"^\s*exception\b", body, re.M)}
