@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable
 
 import pytest
+from requests.adapters import HTTPAdapter
 
 from qlib import (
     DefiniteError,
@@ -18,6 +19,7 @@ from qlib import (
     errors,
     transport,
 )
+from qlib.connection import Session
 from qlib.transport import Transport
 from tests.qlib.door import GOOD, WHOLE, send
 from tests.qlib.hostile import (
@@ -232,3 +234,13 @@ def test_json_document_is_what_the_problem_says():
         with pytest.raises(TopicNotFound) as raised:
             send(server.url)
         assert (raised.value.status, raised.value.request_id) == (404, "r")
+
+
+def test_nothing_below_sends_a_request_again() -> None:
+    with Session(None) as session:
+        retries = [adapter.max_retries for adapter in session.adapters.values()]
+    assert len(retries) == 2
+    assert [(retry.total, retry.read) for retry in retries] == [(0, False)] * 2
+    # the control: what asks for three, and only for connecting, so it says, repeats what was read
+    retry = HTTPAdapter(max_retries=3).max_retries
+    assert (retry.total, retry.read) == (3, None)
