@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from math import inf
 from typing import Any
@@ -29,11 +29,13 @@ def pauses() -> Iterator[float]:
 class Outage:
     """What several calls go through together: `since` when, and for how many seconds at most.
 
-    It begins with the first failure of one of them, on the monotonic clock; `inf` is not yet.
+    It begins with the first failure of one of them, on the monotonic clock; `inf` is not yet. `tell`
+    is given each failure after which a call goes on, but for a first one that may heal at once.
     """
 
     most: float = inf
     since: float = inf
+    tell: Callable[[QueueError], None] | None = None
 
     @property
     def end(self) -> float:
@@ -63,6 +65,7 @@ class Attempts:
     outage: Outage | None = None
     doubt: bool = False
     _deadline: float = field(init=False)
+    _due: float = field(init=False)
 
     def __post_init__(self) -> None:
         """Let the time begin."""
@@ -72,14 +75,17 @@ class Attempts:
 
     def next(self) -> tuple[Mapping[str, Any], float]:
         """Return the next attempt's query, and for how many seconds its answer is awaited."""
-        left = self._deadline - time.monotonic()
+        now = time.monotonic()
+        left = self._deadline - now
         poll, query = 0.0, self.query
         if self.wait is not None:
             # A poll that lasts as long as we do would be cut off, again and again.
             poll = max(min(self.wait, left - min(_ANSWER_SECONDS, self.timeout)), 0.0)
             query = {**query, "wait": f"{poll:.3f}".rstrip("0").rstrip(".")}
         # The pause before may have overrun the deadline by a hair, and 0 is no valid timeout.
-        return query, max(min(_ANSWER_SECONDS + poll, left), 0.001)
+        seconds = max(min(_ANSWER_SECONDS + poll, left), 0.001)
+        self._due = now + seconds
+        return query, seconds
 
     def pause_after(self, error: QueueError, pause: float) -> float:
         """Return how long to pause before the next attempt; raise what was wrong if that is all."""
@@ -92,9 +98,16 @@ class Attempts:
             self._deadline = min(self._deadline, now + self.timeout, self.outage.end)
         pause = max(pause, error.retry_after)
         if again and now + pause < self._deadline:
+            if self.outage and self.outage.tell and not self._heals_at_once(now, pause):
+                self.outage.tell(error)
             return pause
         if isinstance(error, OutcomeUnknown) and not writes:
             raise answers.of_a_read(error) from error.__cause__
         if isinstance(error, DefiniteError) and self.doubt:
             raise in_doubt(error) from error
         raise error
+
+    def _heals_at_once(self, now: float, pause: float) -> bool:
+        """Tell whether the next attempt may do, as after an idle connection that was cut."""
+        first = self.outage is not None and self.outage.since == now
+        return first and now < self._due and pause <= _LONGEST_PAUSE

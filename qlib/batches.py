@@ -22,9 +22,10 @@ _WHOLE = (str, bytes, bytearray, memoryview, Mapping)
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """The messages of one request."""
+    """The messages of one request; the caller's row `first` is the first of them."""
 
     rows: list[Rows]
+    first: int
 
     def __len__(self) -> int:
         """Return how many messages they make."""
@@ -42,10 +43,20 @@ def columns(
     for name, column in given.items():
         if is_table(column):
             raise InvalidRequest(f"{name} is a table; its rows are {RECORDS}")
-        whole = isinstance(column, _WHOLE) or not isinstance(column, Iterable)
-        if whole and (column is not None or name == "payloads"):
-            raise InvalidRequest(f"{name} must be a list, or another iterable, with a value a row")
-    return {name: column for name, column in given.items() if column is not None}
+    return {
+        name: _column(name, column)
+        for name, column in given.items()
+        if column is not None or name == "payloads"
+    }
+
+
+def _column(name: str, column: Any) -> Iterable[Any]:
+    try:
+        if not isinstance(column, _WHOLE) and isinstance(column, Iterable):
+            return column if isinstance(column, list | tuple) else iter(column)
+    except TypeError:
+        pass  # an array without a dimension has __iter__, and no iterator
+    raise InvalidRequest(f"{name} must be a list, or another iterable, with a value a row")
 
 
 def rows(columns: Columns, to_json: Encode) -> Iterator[Rows]:
@@ -89,17 +100,17 @@ def _texts(name: str, column: Iterable[Any], first: int, to_json: Encode) -> Ite
 def split(rows: Iterable[Rows]) -> Iterator[Encoded]:
     """Yield the rows in batches of at most 1,000 messages and, but for one large row, 4 MiB."""
     batch: list[Rows] = []
-    count = size = 0
+    first = count = size = 0
     for number, texts in rows:
         weight = sum(map(len, texts))
         if batch and (count + number > _MOST_MESSAGES or size + weight > _MOST_BYTES):
-            yield Encoded(batch)
-            batch, count, size = [], 0, 0
+            yield Encoded(batch, first)
+            batch, first, count, size = [], first + count, 0, 0
         batch.append((number, texts))
         count += number
         size += weight
     if batch:
-        yield Encoded(batch)
+        yield Encoded(batch, first)
 
 
 def body(names: list[str], batch: Encoded, numbered: dict[str, bytes]) -> bytes:
@@ -116,3 +127,11 @@ def joined(ranges: list[range]) -> Sequence[int]:
         return range(0)
     whole = range(ranges[0].start, ranges[-1].stop)
     return whole if len(whole) == sum(map(len, ranges)) else tuple(chain.from_iterable(ranges))
+
+
+def told(ranges: list[range]) -> str:
+    """Return in words which offsets several batches have."""
+    if not ranges:
+        return "nothing"
+    number = sum(map(len, ranges))
+    return f"{number} messages, offsets {ranges[0].start} to {ranges[-1].stop - 1}"

@@ -5,6 +5,7 @@ Numbers of numpy and the like pass for Python's own; a bool is no number.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from math import isfinite
 from numbers import Real
@@ -12,6 +13,8 @@ from operator import index
 from typing import Any
 
 from qlib.errors import InvalidRequest
+
+_NAME = re.compile(r"[A-Za-z0-9._-]{1,200}")
 
 
 def integer(value: Any, rule: str) -> int:
@@ -41,6 +44,15 @@ def text(value: object, name: str) -> str:
     if not isinstance(value, str):
         raise InvalidRequest(f"{name} is a text, not {_short(value)}")
     return value
+
+
+def name(value: object, whose: str = "a name") -> str:
+    """Return the name of a topic or subscriber; InvalidRequest for what cannot be one."""
+    found = text(value, whose)
+    if not _NAME.fullmatch(found) or found in (".", ".."):
+        rule = "a name is 1 to 200 of A-Z a-z 0-9 . _ -, and not . or .."
+        raise InvalidRequest(f"{rule}, not {_short(found)}")
+    return found
 
 
 def _short(value: object) -> str:

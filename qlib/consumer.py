@@ -56,21 +56,35 @@ class Patience:
 
     def through(self, act: Callable[[Outage], T]) -> T:
         """Do it until it is answered, and return that; raise what no patience helps against."""
-        outage, told, doubt = Outage(inf if self.given is None else self.given), False, False
+        outage, doubt = Outage(inf if self.given is None else self.given), False
+        outage.tell = self._teller(outage)
         for pause in pauses():
             try:
                 return act(outage)
             except QueueError as error:
                 doubt = doubt or isinstance(error, OutcomeUnknown)
-                if not _passes(error) or outage.lasted(self.most):
+                if not self._goes_on(error, outage):
                     if doubt and isinstance(error, DefiniteError):
                         raise in_doubt(error) from error
                     raise
-                if not told:
-                    _log.warning("%r goes on when the queue answers again: %s", self.reader, error)
-                told = True
+                outage.tell(error)
             sleep(pause)
         raise AssertionError  # the pauses never end
+
+    def _goes_on(self, error: QueueError, outage: Outage) -> bool:
+        return _passes(error) and not outage.lasted(self.most)
+
+    def _teller(self, outage: Outage) -> Callable[[QueueError], None]:
+        """Return what tells of the outage, once."""
+        told = False
+
+        def tell(error: QueueError) -> None:
+            nonlocal told
+            if not told and self._goes_on(error, outage):
+                _log.warning("%r goes on when the queue answers again: %s", self.reader, error)
+                told = True
+
+        return tell
 
 
 def loop(

@@ -163,7 +163,11 @@ _BY_CODE: dict[str, type[DefiniteError]] = {
     "unavailable": Unavailable,
 }
 # For a proxy's refusal, which has no code of ours.
-_BY_STATUS: dict[int, type[DefiniteError]] = {401: Unauthorized, 413: MessageTooLarge}
+_BY_STATUS: dict[int, type[DefiniteError]] = {
+    401: Unauthorized,
+    413: MessageTooLarge,
+    429: Unavailable,
+}
 
 
 def from_answer(status: int, problem: Mapping[str, Any], retry_after: float = 0.0) -> QueueError:

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from uuid import uuid4
 
 from qlib import batches
-from qlib.checks import integer, text
+from qlib.checks import integer, name, text
 from qlib.errors import InvalidRequest, OutcomeUnknown, QueueError, TopicExists, TopicNotFound
 from qlib.marks import disposable, marked
 from qlib.models import Batch, Reset, Subscriber, Topic
@@ -80,7 +80,7 @@ class QPublisher:
         already is returned as it is, with its own description. Without it never sent twice when it
         may have happened: after OutcomeUnknown look with `topic`.
         """
-        fields = {"topic": text(topic, "a topic's name")}
+        fields = {"topic": name(topic, "a topic's name")}
         if description is not None:
             fields["description"] = text(description, "a description")
         if (self._transport.url, topic) in disposable:
@@ -169,8 +169,10 @@ class QPublisher:
         faster than other iterables. A batch is stored whole or not at all, and once; the next one
         waits for its answer. When one fails, the error's `published` holds the offsets of those
         before it, and nothing after it was sent; an OutcomeUnknown leaves that one batch in doubt.
-        Raises what `publish` does, and InvalidRequest when the columns differ in length, or for a
-        table like a DataFrame: `df.to_dict("records")` are its rows.
+        An iterable's own exception passes through, with a note of what is stored: the batches sent
+        before, and no row of the one that it broke off. Raises what `publish` does, and
+        InvalidRequest when the columns differ in length, or for a table like a DataFrame:
+        `df.to_dict("records")` are its rows.
         """
         columns = batches.columns(payloads, keys, headers)
         stored: list[range] = []
@@ -179,6 +181,9 @@ class QPublisher:
                 stored.append(self._store(topic, list(columns), batch))
         except QueueError as error:
             error.published = batches.joined(stored)
+            raise
+        except BaseException as error:
+            error.add_note(f"publish_many had stored {batches.told(stored)}")
             raise
         return batches.joined(stored)
 
@@ -228,8 +233,12 @@ class QPublisher:
         body = batches.body(names, batch, numbered)
         try:
             return self._transport.request("POST", path, offsets, body=body, repeatable=True)
-        except OutcomeUnknown as error:
-            error.producer, error.sequence = producer, number
+        except QueueError as error:
+            if isinstance(error, OutcomeUnknown):
+                error.producer, error.sequence = producer, number
+            if batch.first:  # the server counts within the batch
+                error.detail += f"; message 0 of this batch is payloads[{batch.first}]"
+                error.args = (error.detail,)
             raise
 
     def _number(self, sequence: int | None) -> tuple[str, int]:

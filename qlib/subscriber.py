@@ -9,7 +9,7 @@ from typing import Any
 
 from qlib import consumer
 from qlib.attempts import Outage
-from qlib.checks import integer, seconds, text
+from qlib.checks import integer, name, seconds
 from qlib.errors import InvalidRequest, UnreadableMessage
 from qlib.models import Batch, Message, Subscriber
 from qlib.others import Others
@@ -51,7 +51,7 @@ class QSubscriber:
         After OutcomeUnknown without a name, a subscriber that nobody reads may be left over.
         """
         fields = (
-            {} if subscriber is None else {"subscriber": text(subscriber, "a subscriber's name")}
+            {} if subscriber is None else {"subscriber": name(subscriber, "a subscriber's name")}
         )
         body = to_json(fields | {"start": beginning(start)}, "the subscription")
         self._transport = Transport(url, token, timeout, named=True)

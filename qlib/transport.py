@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from json import JSONEncoder
 from typing import Any, NamedTuple, TypeVar
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import requests
@@ -15,7 +15,7 @@ import urllib3
 
 from qlib import answers
 from qlib.attempts import Attempts, Outage, pauses
-from qlib.checks import seconds, text
+from qlib.checks import name, seconds, text
 from qlib.connection import Session
 from qlib.errors import (
     InvalidRequest,
@@ -92,7 +92,7 @@ class Transport:
     ) -> Answer:
         """Send one request, again where that is safe, and return what `read` makes of the answer.
 
-        `path` holds unencoded segments. `read` gets the answer's JSON and may raise KeyError,
+        `path` holds names. `read` gets the answer's JSON and may raise KeyError,
         TypeError or ValueError for an answer that breaks the contract; `salvage` may then still
         make something of its bytes (False: of the first ones), or None. `heard` is told what came
         beside a good answer. `wait` is the long poll's length in seconds, granted on top of the
@@ -103,7 +103,8 @@ class Transport:
         than what is left. Raises the error of the last attempt; but when an earlier attempt may
         have changed something, OutcomeUnknown, and of a GET never that.
         """
-        url = "/".join([self.url, *map(_segment, path)])
+        # Another name would make the request go to another route.
+        url = "/".join([self.url, *map(name, path)])
         if body is not None and len(body) > _LARGEST_REQUEST:
             raise MessageTooLarge(f"the request is {len(body)} bytes, at most {_LARGEST_REQUEST}")
         attempts = Attempts(method, url, query or {}, body, repeatable, self._timeout, wait, outage)
@@ -179,13 +180,3 @@ def _check(url: str, token: str | None) -> None:
         raise InvalidRequest("the token is a text")  # and not shown
     if token is not None and not (token.isascii() and token.isprintable() and " " not in token):
         raise InvalidRequest("the token holds characters that a header cannot carry")
-
-
-def _segment(name: str) -> str:
-    # Every URL library eats these, so that the request would go to another route.
-    if text(name, "a name") in ("", ".", ".."):
-        raise InvalidRequest(f"{name!r} cannot be a name")
-    try:
-        return quote(name, safe="")
-    except UnicodeEncodeError as error:
-        raise InvalidRequest(f"{name!r} cannot be a name") from error

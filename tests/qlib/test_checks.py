@@ -1,5 +1,6 @@
 """What people hand in by mistake is told in a sentence, and nothing is sent."""
 
+import re
 from decimal import Decimal
 from enum import StrEnum
 from fractions import Fraction
@@ -86,6 +87,38 @@ def test_names(wrong):
         ):
             refused(act, "is a text, not ")
         assert server.seen == []
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    ["", ".", "..", "a/b", "a b", "ä", "\ud800", "a\n", "a%2Fb", "a?b", "x" * 201, "\x1b[0m"],
+    ids=ascii,
+)
+def test_names_that_break_the_rule(wrong):
+    rule = "a name is 1 to 200 of A-Z a-z 0-9 . _ -, and not . or .., not "
+    shown = repr(wrong) if len(wrong) < 80 else f"'{'x' * 78}…"
+    with hostile() as server, QPublisher(server.url) as publisher:
+        for act in (
+            lambda: QSubscriber(wrong, url=server.url),
+            lambda: QSubscriber("orders", wrong, url=server.url),
+            lambda: publisher.create_topic(wrong),
+            lambda: publisher.topic(wrong),
+            lambda: publisher.delete_topic(wrong),
+            lambda: publisher.publish(wrong, 1),
+            lambda: publisher.publish_many(wrong, [1]),
+            lambda: publisher.browse(wrong),
+            lambda: publisher.subscribers(wrong),
+            lambda: publisher.reset_topic(wrong, 0),
+        ):
+            refused(act, re.escape(rule + shown) + "$")
+        assert server.seen == []
+
+
+def test_the_longest_name_is_taken():
+    longest = "aZ09._-" + "x" * 193
+    with hostile(answer(topic())) as server, QPublisher(server.url) as publisher:
+        publisher.topic(longest)
+        assert server.seen[0].path == f"/topics/{longest}"
 
 
 def test_no_name_where_one_is_needed():

@@ -90,6 +90,8 @@ def test_the_table_holds_these_codes_and_no_others():
         (410, {"code": "offset_out_of_range"}, errors.OffsetOutOfRange),
         (401, {}, errors.Unauthorized),
         (413, {}, errors.MessageTooLarge),
+        (429, {}, errors.Unavailable),
+        (429, {"code": "slow_down"}, errors.Unavailable),
         (404, {}, errors.InvalidRequest),
         (418, {"code": "teapot"}, errors.InvalidRequest),
         (400, {"code": ["unhashable"], "detail": 7}, errors.InvalidRequest),

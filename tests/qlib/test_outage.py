@@ -1,5 +1,6 @@
 """Consume sits through an outage of any length, says so once, and can be stopped meanwhile."""
 
+import logging
 import os
 import signal
 import subprocess
@@ -11,7 +12,7 @@ from threading import Thread
 
 import pytest
 
-from qlib import OutcomeUnknown, QPublisher, QSubscriber, Unavailable, consumer
+from qlib import OutcomeUnknown, QPublisher, QSubscriber, Unavailable, attempts, consumer
 from server.embedded import EmbeddedPostgres
 from server.install import install
 from tests.qlib.hostile import (
@@ -23,6 +24,9 @@ from tests.qlib.hostile import (
     cut,
     fetched,
     hang,
+    http,
+    problem,
+    raw,
     subscriber,
     unsure,
 )
@@ -235,6 +239,60 @@ def test_ctrl_c_ends_it_during_an_outage(subscribed, script):
     finally:
         program.kill()
         program.wait()
+
+
+@contextmanager
+def pauses_before_the_warning(clock: list[float]) -> Iterator[list[float]]:
+    """Yield a list that holds, for each warning, how long the client had paused until then."""
+    told: list[float] = []
+    listener = logging.Handler()
+    listener.emit = lambda record: told.append(sum(clock))  # type: ignore[method-assign]
+    logging.getLogger("qlib").addHandler(listener)
+    try:
+        yield told
+    finally:
+        logging.getLogger("qlib").removeHandler(listener)
+
+
+@pytest.mark.parametrize("failing", [busy(), busy("9"), cut, problem(429, "slow_down", after="9")])
+def test_an_outage_is_told_soon_and_not_when_the_call_ends(subscribed, clock, failing):
+    _, reader = subscribed(*[failing] * 3, fetched(1), timeout=60.0)
+    with pauses_before_the_warning(clock) as told:
+        assert next(reader.consume()).offset == 1
+    assert len(told) == 1
+    assert told[0] <= 2.0
+
+
+def test_a_silent_server_is_told_of_by_the_first_answer_that_is_not_there(
+    subscribed, caplog, monkeypatch
+):
+    monkeypatch.setattr(attempts, "_ANSWER_SECONDS", 0.2)
+    monkeypatch.setattr(consumer, "_POLL_SECONDS", 0.0)
+    _, reader = subscribed(hang, fetched(1), timeout=30.0)
+    assert next(reader.consume()).offset == 1
+    assert len(caplog.messages) == 1
+
+
+@pytest.mark.parametrize("failing", [cut, busy("1")])
+def test_one_attempt_that_fails_and_heals_is_not_told(subscribed, caplog, clock, failing):
+    _, reader = subscribed(failing, fetched(1), failing, acked(1), fetched(2))
+    messages = reader.consume()
+    assert [next(messages).offset, next(messages).offset] == [1, 2]
+    assert caplog.messages == []
+
+
+def test_patience_that_is_over_is_not_told_as_going_on(subscribed, caplog, clock):
+    _, reader = subscribed(*[busy()] * 50)
+    with pytest.raises(Unavailable):
+        list(reader.consume(patience=0.0))
+    assert caplog.messages == []
+
+
+def test_a_proxy_that_says_too_many_requests_is_sat_through(subscribed, clock):
+    too_many = raw(http(429, b"<html>slow down</html>", "text/html", Retry_After="7"), more=True)
+    _, reader = subscribed(*[too_many] * 20, fetched(1))
+    assert next(reader.consume()).offset == 1
+    assert sum(clock) > 0
 
 
 def test_a_doubt_that_patience_does_not_outlast_is_told(subscribed, clock):

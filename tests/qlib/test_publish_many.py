@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -164,6 +165,33 @@ def test_a_failed_batch_tells_what_was_published(publishing):
     assert len(state.seen) == 2
 
 
+def test_a_refusal_of_a_later_batch_tells_where_it_begins(publishing):
+    refusal = problem(422, "invalid_message", detail="message 100 is odd")
+    _, publisher = publishing(accept, accept, refusal, refusal)
+    with pytest.raises(InvalidRequest) as raised:
+        publisher.publish_many("orders", range(3000))
+    assert raised.value.detail == ("message 100 is odd; message 0 of this batch is payloads[2000]")
+    assert raised.value.args == (raised.value.detail,)
+    with pytest.raises(InvalidRequest) as raised:
+        publisher.publish_many("orders", range(3000))
+    assert raised.value.detail == "message 100 is odd"
+
+
+@pytest.mark.parametrize(
+    ("rows", "note"), [(1500, "1000 messages, offsets 1 to 1000"), (7, "nothing")]
+)
+def test_an_exception_of_a_generator_tells_what_was_published(publishing, rows, note):
+    def broken() -> Iterator[int]:
+        yield from range(rows)
+        raise ZeroDivisionError
+
+    state, publisher = publishing(accept)
+    with pytest.raises(ZeroDivisionError) as raised:
+        publisher.publish_many("orders", broken())
+    assert raised.value.__notes__ == [f"publish_many had stored {note}"]
+    assert len(state.seen) == rows // 1000
+
+
 def test_a_batch_in_doubt_tells_what_was_published(publishing):
     _, publisher = publishing(accept, *[cut] * 200, timeout=0.2)
     with pytest.raises(OutcomeUnknown) as raised:
@@ -186,7 +214,7 @@ def test_a_row_that_is_not_json_is_named(publishing):
     assert len(state.seen) == 1
 
 
-@pytest.mark.parametrize("payloads", [None, "hello", b"hello", {"id": 1}, 5])
+@pytest.mark.parametrize("payloads", [None, "hello", b"hello", {"id": 1}, 5, np.array(3)])
 def test_what_is_no_list_of_messages_is_not_taken_apart(publishing, payloads):
     state, publisher = publishing()
     with pytest.raises(InvalidRequest, match="payloads must be a list"):

@@ -72,28 +72,8 @@ def test_unusable_settings_are_refused(settings):
     assert "lines" not in str(raised.value)
 
 
-@pytest.mark.parametrize(
-    ("name", "sent"),
-    [
-        ("a/b", "a%2Fb"),
-        ("../x", "..%2Fx"),
-        ("%2e%2e", "%252e%252e"),
-        ("a?b#c", "a%3Fb%23c"),
-        ("é", "%C3%A9"),
-        ("\r\nX: y", "%0D%0AX%3A%20y"),
-        ("...", "..."),
-    ],
-)
-def test_names_are_encoded(name, sent):
-    with hostile(GOOD) as server:
-        door = Transport(server.url, None, 5.0)
-        door.request("GET", ("topics", name), lambda it: it["value"])
-        door.close()
-        assert server.seen[0].target == f"/topics/{sent}"
-
-
-@pytest.mark.parametrize("name", ["", ".", "..", "\ud800", None, 7])
-def test_names_that_no_url_can_carry_are_refused(name):
+@pytest.mark.parametrize("name", ["", ".", "..", "../x", "a?b#c", "\r\nX: y", "\ud800", None, 7])
+def test_names_that_would_make_another_route_are_refused(name):
     with hostile(GOOD) as server:
         door = Transport(server.url, None, 5.0)
         with pytest.raises(InvalidRequest):
