@@ -121,12 +121,12 @@ def body(names: list[str], batch: Encoded, numbered: dict[str, bytes]) -> bytes:
     return b"{" + b",".join(b'"%s":%s' % (name.encode(), text) for name, text in fields) + b"}"
 
 
-def joined(ranges: list[range]) -> Sequence[int]:
+def joined(parts: Sequence[Sequence[int]]) -> Sequence[int]:
     """Return the offsets of several batches in order: a `range` when they leave no gap."""
-    if not ranges:
+    if not parts:
         return range(0)
-    whole = range(ranges[0].start, ranges[-1].stop)
-    return whole if len(whole) == sum(map(len, ranges)) else tuple(chain.from_iterable(ranges))
+    whole = range(parts[0][0], parts[-1][-1] + 1)
+    return whole if len(whole) == sum(map(len, parts)) else tuple(chain.from_iterable(parts))
 
 
 def told(ranges: list[range]) -> str:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterable, Sequence
 from datetime import datetime
 from functools import partial
-from itertools import chain
 from types import TracebackType
-from typing import Any, cast
+from typing import Any
 
 from qlib import batches, consumer
 from qlib.attempts import Outage
@@ -92,9 +91,9 @@ class WatchedPublisher(_Watched):
                 stored.append(self._publish_batch(topic, part))
                 first += len(batch)
         except QueueError as error:
-            error.published = _joined(stored)
+            error.published = batches.joined(stored)
             raise
-        return _joined(stored)
+        return batches.joined(stored)
 
     def _publish_batch(self, topic: str, columns: dict[str, list[Any]]) -> Sequence[int]:
         return self._recorder.call(
@@ -248,9 +247,3 @@ def _standing(subscriber: Subscriber) -> dict[str, Any]:
 
 def _position(to: Place) -> int | None:
     return None if isinstance(to, datetime | str) else to
-
-
-def _joined(stored: list[Sequence[int]]) -> Sequence[int]:
-    if all(isinstance(part, range) for part in stored):
-        return batches.joined(cast(list[range], stored))
-    return tuple(chain.from_iterable(stored))
