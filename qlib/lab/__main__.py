@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import secrets
 import signal
@@ -15,10 +16,15 @@ from qlib.lab.stack import Stack
 
 _DATA = Path(".queue")
 _FIRST = "00_first_message.ipynb"
+_EPILOG = """
+Both listen on 127.0.0.1, the queue on port 8008 where that is free, and keep their data in .queue/.
+The addresses are printed; from elsewhere, export QUEUE_URL=… with the queue's. Ctrl-C ends both.
+"""
 
 
 def main() -> int:
     """Run both until Ctrl-C, SIGTERM or the terminal's end; return the exit code."""
+    argparse.ArgumentParser("python -m qlib.lab", description=__doc__, epilog=_EPILOG).parse_args()
     signal.signal(signal.SIGINT, lambda *_: sys.exit(0))
     when_ended(lambda: sys.exit(0))
     try:

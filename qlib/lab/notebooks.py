@@ -8,6 +8,7 @@ stack of an expected error, which names files of this machine. The picture of a 
 
 from __future__ import annotations
 
+import argparse
 import base64
 import os
 import sys
@@ -28,7 +29,9 @@ _KEPT = ("tags", "jupyter")  # of a cell's metadata; `jupyter` says which source
 
 def main() -> int:
     """Run the notebooks given, else all of them; return the exit code."""
-    paths = [Path(path) for path in sys.argv[1:]] or sorted((ROOT / "notebooks").glob("*.ipynb"))
+    parser = argparse.ArgumentParser("python -m qlib.lab.notebooks", description=__doc__)
+    parser.add_argument("notebook", nargs="*", type=Path, help="by default all in notebooks/")
+    paths = parser.parse_args().notebook or sorted((ROOT / "notebooks").glob("*.ipynb"))
     with tempfile.TemporaryDirectory(prefix="queue-notebooks-") as directory:
         environment = kernel_environment(Path(directory))
         os.environ.clear()

@@ -119,3 +119,19 @@ def test_it_says_why_it_cannot_start(directory: Path) -> None:
     )
     assert done.returncode == 1
     assert "is not empty" in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("command", ["qlib.lab", "qlib.lab.notebooks", "qlib.lab.stress"])
+@pytest.mark.parametrize("asked", ["--help", "--halp"])
+def test_help_starts_nothing(command: str, asked: str, directory: Path) -> None:
+    ran = subprocess.run(
+        [sys.executable, "-m", command, asked],
+        cwd=directory,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert ran.returncode == (0 if asked == "--help" else 2), ran.stderr
+    assert f"usage: python -m {command}" in (ran.stdout or ran.stderr)
+    assert not list(directory.iterdir())
