@@ -38,7 +38,7 @@ class Others:
         if float(told) < sent - self._began:
             self._warned = True
             _log.warning(
-                "another reader fetches as %s, too (%s s ago): both get the same messages and do"
+                "another reader fetches as %s, too (%.1f s ago): both get the same messages and do"
                 " the same work; give each a name of its own, or stop one",
-                *(self._who, told),
+                *(self._who, float(told)),
             )
