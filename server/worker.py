@@ -7,15 +7,15 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from server import logs
-from server.app import create_app
-from server.door import Door
-from server.engines.postgres import PostgresEngine
-from server.fusion import Fusion
-from server.hot import HotRoutes
-from server.housekeeping import Housekeeping
-from server.operations import Context
+from server.engines.postgres.engine import PostgresEngine
+from server.http.app import create_app
+from server.http.door import Door
+from server.http.hot import HotRoutes
+from server.http.operations import Context
+from server.queue.fusion import Fusion
+from server.queue.housekeeping import Housekeeping
+from server.queue.wakeups import Wakeups
 from server.settings import Settings
-from server.wakeups import Wakeups
 
 
 def load(settings: Settings, dsn: str, lifeline: tuple[Connection, Connection]) -> Any:

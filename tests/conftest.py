@@ -11,8 +11,8 @@ import psycopg2
 import pytest
 from psycopg2.extensions import connection, make_dsn
 
-from server.embedded import EmbeddedPostgres, forget_variables
-from server.install import install
+from server.engines.postgres.embedded import EmbeddedPostgres, forget_variables
+from server.engines.postgres.install import install
 from tests.reaped import short_directory, start_reaper
 from tests.server_process import ServerProcess, end, serving
 

@@ -2,10 +2,10 @@
 
 import sys
 
-import server.hot
+import server.http.hot
 from server.__main__ import main
 
-server.hot.HOT = ()  # in the worker, too: it begins by importing this module
+server.http.hot.HOT = ()  # in the worker, too: it begins by importing this module
 
 if __name__ == "__main__":
     sys.exit(main())

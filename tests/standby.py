@@ -9,8 +9,8 @@ from pathlib import Path
 
 from psycopg2.extensions import parse_dsn
 
-from server.embedded import EmbeddedPostgres
-from server.embedded_cluster import packaged_programs
+from server.engines.postgres.embedded import EmbeddedPostgres
+from server.engines.postgres.embedded_cluster import packaged_programs
 
 
 @contextmanager

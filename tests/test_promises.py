@@ -13,7 +13,7 @@ import pytest
 from psycopg2.extensions import connection
 
 from qlib import OffsetOutOfRange, OutcomeUnknown, QPublisher, QSubscriber, StaleEpoch, Unavailable
-from server.embedded import EmbeddedPostgres
+from server.engines.postgres.embedded import EmbeddedPostgres
 from tests.proxy import cutting
 from tests.server_process import ServerProcess, serving
 from tests.waiting import until

@@ -1,6 +1,6 @@
 """The engines: where topics, messages and positions are kept.
 
-An engine answers in JSON text that goes out as it is, and raises `server.errors.Problem`. Nothing above
+An engine answers in JSON text that goes out as it is, and raises `server.http.errors.Problem`. Nothing above
 this interface knows about SQL.
 """
 

@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from server.embedded_cluster import packaged_programs
+from server.engines.postgres.embedded_cluster import packaged_programs
 from tests.bench.messages import request_body
 from tests.bench.rounds import RATE, Figures, percentiles
 

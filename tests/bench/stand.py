@@ -9,7 +9,7 @@ import psycopg2
 from psycopg2.extensions import connection, cursor, make_dsn
 
 from qlib.lab.stack import Stack
-from server.install import install
+from server.engines.postgres.install import install
 
 # No part hangs: a statement that takes longer than this fails it.
 _BOUNDED = "-c statement_timeout=120s -c client_min_messages=warning"

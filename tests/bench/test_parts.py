@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 from psycopg2.extensions import make_dsn
 
-from server.embedded import EmbeddedPostgres
+from server.engines.postgres.embedded import EmbeddedPostgres
 from tests.bench import fanout, fetch, growth, held, latency, publish, publishers
 from tests.bench.load import has_wrk, pgbench, wrk
 from tests.bench.machine import NotDurableError, describe

@@ -13,8 +13,8 @@ from threading import Thread
 import pytest
 
 from qlib import OutcomeUnknown, QPublisher, QSubscriber, Unavailable, attempts, consumer
-from server.embedded import EmbeddedPostgres
-from server.install import install
+from server.engines.postgres.embedded import EmbeddedPostgres
+from server.engines.postgres.install import install
 from tests.qlib.hostile import (
     STALE,
     acked,

@@ -2,12 +2,12 @@
 
 from flask import Flask
 
-from server.app import create_app
-from server.door import Door
 from server.engines import Engine
-from server.fusion import Fusion
-from server.operations import Context
-from server.wakeups import Wakeups
+from server.http.app import create_app
+from server.http.door import Door
+from server.http.operations import Context
+from server.queue.fusion import Fusion
+from server.queue.wakeups import Wakeups
 
 
 def application(engine: Engine) -> Flask:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from server.embedded import EmbeddedPostgres
+from server.engines.postgres.embedded import EmbeddedPostgres
 from tests.conftest import database
 from tests.server_process import ServerProcess, serving
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import psycopg2
 import pytest
 
-from server.embedded import EmbeddedPostgres, EmbeddedPostgresError
+from server.engines.postgres.embedded import EmbeddedPostgres, EmbeddedPostgresError
 from tests.waiting import T, until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -27,7 +27,7 @@ Spawn = Callable[..., subprocess.Popen[str]]
 SERVER = """
 import sys
 from pathlib import Path
-from server.embedded import EmbeddedPostgres
+from server.engines.postgres.embedded import EmbeddedPostgres
 data, programs = sys.argv[1:]
 with EmbeddedPostgres(Path(data), bin_dir=Path(programs) if programs else None):
     print("up", flush=True)

@@ -11,7 +11,7 @@ import psycopg2
 import pytest
 from psycopg2.extensions import make_dsn, parse_dsn
 
-from server.embedded import EmbeddedPostgres
+from server.engines.postgres.embedded import EmbeddedPostgres
 from tests.conftest import execute
 from tests.libpq import misleading
 from tests.proxy import CuttingProxy, cutting

@@ -15,8 +15,8 @@ import psycopg2
 import pytest
 from psycopg2.extensions import connection, make_dsn
 
-from server.embedded import EmbeddedPostgres
-from server.install import install
+from server.engines.postgres.embedded import EmbeddedPostgres
+from server.engines.postgres.install import install
 from tests.conftest import execute, numbers
 from tests.server.answers import ok, refused
 from tests.server.history import History, faults, publish_until, until_progress

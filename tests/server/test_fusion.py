@@ -9,11 +9,11 @@ from contextlib import closing, contextmanager
 import pytest
 from psycopg2.extensions import connection, make_dsn, parse_dsn
 
-from server import fusion as fusion_module
 from server.engines import Batch, Published
-from server.engines.postgres import PostgresEngine
-from server.errors import Problem
-from server.fusion import Fusion
+from server.engines.postgres.engine import PostgresEngine
+from server.http.errors import Problem
+from server.queue import fusion as fusion_module
+from server.queue.fusion import Fusion
 from tests.proxy import CuttingProxy, cutting
 from tests.server.history import faults
 from tests.waiting import until

@@ -205,11 +205,11 @@ def threads(pid: int) -> int:
 def others_are_served(target: Target) -> None:
     """Expect a publish, a fetch and a look to work within the time of one patient client."""
     topic = f"/topics/{target.topic}"
-    stored = target.server.call("POST", f"{topic}/messages", {"payloads": [1]}, timeout=5)
+    stored = target.server.call("POST", f"{topic}/messages", {"payloads": [1]})
     offset = ok(stored, 201)["last_offset"]
-    found = ok(target.server.call("GET", f"{target.subscriber}/messages", timeout=5))
+    found = ok(target.server.call("GET", f"{target.subscriber}/messages"))
     assert found["messages"][-1]["offset"] == found["head"] == offset
-    ok(target.server.call("GET", "/health", timeout=5))
+    ok(target.server.call("GET", "/health"))
 
 
 def test_half_headers_keep_nobody_waiting(

@@ -9,10 +9,10 @@ from typing import Any
 import psycopg2
 import pytest
 
-from server.door import Door, Reply
-from server.embedded import EmbeddedPostgres
-from server.hot import HotRoutes
-from server.operations import Operation
+from server.engines.postgres.embedded import EmbeddedPostgres
+from server.http.door import Door, Reply
+from server.http.hot import HotRoutes
+from server.http.operations import Operation
 from tests.conftest import EPOCHS_FROM_0, database
 from tests.server.attacks import BODIES, GOOD, NAMES, NUMBERS, REQUESTS
 from tests.server.raw import JSON, exchange, request

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from server.body import MAX_BODY, MAX_MESSAGE
+from server.http.body import MAX_BODY, MAX_MESSAGE
 from tests.server.answers import ok, refused
 from tests.server_process import ServerProcess
 

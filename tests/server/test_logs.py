@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from server import logs
-from server.engines.postgres import PostgresEngine
+from server.engines.postgres.engine import PostgresEngine
 from tests.server.answers import ok, refused
 from tests.server.applications import application
 from tests.server.raw import request, send

@@ -12,9 +12,9 @@ import pytest
 from psycopg2.extensions import connection
 
 from server.engines import Batch
-from server.engines.postgres import PostgresEngine
-from server.errors import Problem
-from server.wakeups import Wakeups
+from server.engines.postgres.engine import PostgresEngine
+from server.http.errors import Problem
+from server.queue.wakeups import Wakeups
 from tests.server.answers import ok, refused
 from tests.server.raw import request
 from tests.server_process import ServerProcess

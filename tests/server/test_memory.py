@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from server.embedded import EmbeddedPostgres
+from server.engines.postgres.embedded import EmbeddedPostgres
 from server.memory import MALLOC
 from tests.server_process import ROOT, ServerProcess
 

@@ -23,11 +23,11 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-import server.routes  # noqa: F401  (registers the operations)
-from server import schemas
-from server.engines.postgres import PostgresEngine
-from server.errors import STATUS
-from server.operations import OPERATIONS
+import server.http.routes  # noqa: F401  (registers the operations)
+from server.engines.postgres.engine import PostgresEngine
+from server.http import schemas
+from server.http.errors import STATUS
+from server.http.operations import OPERATIONS
 from tests.server.answers import PROBLEMS, ok
 from tests.server.applications import application
 from tests.server_process import ServerProcess

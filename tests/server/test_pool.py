@@ -10,11 +10,11 @@ import psycopg2
 import pytest
 from psycopg2.extensions import connection
 
-from server.embedded import EmbeddedPostgres
-from server.engines import pool as pool_module
-from server.engines.pool import Pool
-from server.engines.postgres import PostgresEngine
-from server.errors import Problem
+from server.engines.postgres import pool as pool_module
+from server.engines.postgres.embedded import EmbeddedPostgres
+from server.engines.postgres.engine import PostgresEngine
+from server.engines.postgres.pool import Pool
+from server.http.errors import Problem
 from tests.server.answers import ok, refused
 from tests.server_process import ServerProcess, serving
 from tests.waiting import until

@@ -9,8 +9,8 @@ import psycopg2
 import pytest
 from psycopg2.extensions import connection
 
-from server.embedded import EmbeddedPostgres
-from server.install import install
+from server.engines.postgres.embedded import EmbeddedPostgres
+from server.engines.postgres.install import install
 from tests.pooler import pgbouncer, pooling
 from tests.server.answers import ok, refused
 from tests.server_process import STARTED, ServerProcess, end, serving

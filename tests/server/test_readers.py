@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from server import readers
-from server.readers import Readers
+from server.queue import readers
+from server.queue.readers import Readers
 from tests.server.answers import ok, refused
 from tests.server_process import ServerProcess
 

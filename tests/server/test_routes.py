@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-import server.routes  # noqa: F401  (registers the operations)
-from server.operations import OPERATIONS
+import server.http.routes  # noqa: F401  (registers the operations)
+from server.http.operations import OPERATIONS
 from tests.conftest import numbers
 from tests.server.answers import TIME, ok, refused
 from tests.server_process import ServerProcess

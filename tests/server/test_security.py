@@ -13,9 +13,9 @@ import psycopg2
 import pytest
 from flask.testing import FlaskClient
 
-import server.routes  # noqa: F401  (registers the operations)
-from server.engines.postgres import PostgresEngine
-from server.operations import OPERATIONS
+import server.http.routes  # noqa: F401  (registers the operations)
+from server.engines.postgres.engine import PostgresEngine
+from server.http.operations import OPERATIONS
 from tests.server.answers import ok, refused
 from tests.server.applications import application
 from tests.server.raw import request, send

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-import server.routes  # noqa: F401  (registers the operations)
-from server import schemas
-from server.openapi import document
-from server.operations import OPERATIONS
-from server.sentences import of_value
+import server.http.routes  # noqa: F401  (registers the operations)
+from server.http import schemas
+from server.http.openapi import document
+from server.http.operations import OPERATIONS
+from server.http.sentences import of_value
 from tests.server.answers import ok, refused
 from tests.server.raw import JSON, exchange, request
 from tests.server_process import ServerProcess

@@ -11,10 +11,10 @@ import psycopg2.errors
 import pytest
 from psycopg2.extensions import connection
 
-from server.embedded import EmbeddedPostgres
-from server.engines.postgres import PostgresEngine
-from server.errors import Problem
-from server.install import install
+from server.engines.postgres.embedded import EmbeddedPostgres
+from server.engines.postgres.engine import PostgresEngine
+from server.engines.postgres.install import install
+from server.http.errors import Problem
 from tests.conftest import execute, numbers
 from tests.server.answers import ok, refused
 from tests.server_process import STARTED, ServerProcess, end

@@ -8,8 +8,8 @@ from typing import Any
 import psycopg2
 import pytest
 
-from server.embedded import EmbeddedPostgres
-from server.install import install
+from server.engines.postgres.embedded import EmbeddedPostgres
+from server.engines.postgres.install import install
 from tests.proxy import CuttingProxy, cutting
 from tests.server.answers import ok, refused
 from tests.server_process import STARTED, ServerProcess, end, serving

@@ -7,8 +7,8 @@ from pathlib import Path
 import psycopg2
 import pytest
 
-from server.embedded import EmbeddedPostgres
-from server.install import INIT, InstallError, install
+from server.engines.postgres.embedded import EmbeddedPostgres
+from server.engines.postgres.install import INIT, InstallError, install
 from tests.conftest import database
 from tests.server_process import ServerProcess
 from tests.sql.session import Session

@@ -11,8 +11,8 @@ import psycopg2
 import pytest
 from psycopg2.extensions import connection, make_dsn
 
-from server.embedded import EmbeddedPostgres
-from server.install import INIT, install
+from server.engines.postgres.embedded import EmbeddedPostgres
+from server.engines.postgres.install import INIT, install
 from tests.sql.session import Session
 from tests.waiting import until
 
@@ -21,7 +21,7 @@ FILES = sorted(INIT.glob("*.sql"))
 ROLES = ("queue_owner", "queue_app", "queue_ro")
 INSTALLER = """
 import sys
-from server.install import install
+from server.engines.postgres.install import install
 print("ready", flush=True)
 input()
 print(install(sys.argv[1]))

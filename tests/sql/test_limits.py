@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from server import body
-from server.errors import Problem
+from server.http import body
+from server.http.errors import Problem
 from tests.sql.session import Session, plant, refused
 
 ONE = "select queue.publish('orders', %s, %s, %s)"

@@ -8,8 +8,8 @@ from pathlib import Path
 import psycopg2
 import pytest
 
-from server.embedded import EmbeddedPostgres
-from server.embedded_cluster import packaged_programs
+from server.engines.postgres.embedded import EmbeddedPostgres
+from server.engines.postgres.embedded_cluster import packaged_programs
 from tests.conftest import database
 from tests.sql.session import Session, plant, refused
 

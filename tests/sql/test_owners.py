@@ -7,8 +7,8 @@ import psycopg2
 import pytest
 from psycopg2.extensions import make_dsn
 
-from server.embedded import EmbeddedPostgres
-from server.install import InstallError, install
+from server.engines.postgres.embedded import EmbeddedPostgres
+from server.engines.postgres.install import InstallError, install
 from tests.server_process import ServerProcess
 from tests.sql.session import only
 from tests.sql.test_install import ROLES, fresh, others, run

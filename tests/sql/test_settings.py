@@ -9,8 +9,8 @@ import psycopg2
 import pytest
 from psycopg2.extensions import cursor as Cursor
 
-from server.embedded import EmbeddedPostgres
-from server.install import INIT
+from server.engines.postgres.embedded import EmbeddedPostgres
+from server.engines.postgres.install import INIT
 from tests.conftest import database
 from tests.sql.session import Session, plant
 

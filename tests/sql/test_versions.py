@@ -8,7 +8,7 @@ import psycopg2
 import pytest
 from psycopg2.extensions import make_dsn
 
-from server.install import INIT, install
+from server.engines.postgres.install import INIT, install
 from tests.sql.session import Session
 from tests.sql.test_install import run
 

@@ -7,7 +7,7 @@ from typing import Protocol
 
 import pytest
 
-from server.embedded import EmbeddedPostgres
+from server.engines.postgres.embedded import EmbeddedPostgres
 from tests.server_process import ServerProcess, end
 from tests.upgrade.before import BEFORE, take_out
 

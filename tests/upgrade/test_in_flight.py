@@ -8,8 +8,8 @@ from pathlib import Path
 import psycopg2
 import pytest
 
-from server.embedded import EmbeddedPostgres
-from server.install import INIT, install
+from server.engines.postgres.embedded import EmbeddedPostgres
+from server.engines.postgres.install import INIT, install
 from tests.conftest import database
 from tests.sql.test_install import run
 from tests.waiting import until

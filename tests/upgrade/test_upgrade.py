@@ -11,9 +11,9 @@ import pytest
 from psycopg2.extensions import make_dsn
 
 from qlib.lab.history import History
-from server.embedded import EmbeddedPostgres
-from server.embedded_cluster import packaged_programs
-from server.install import install
+from server.engines.postgres.embedded import EmbeddedPostgres
+from server.engines.postgres.embedded_cluster import packaged_programs
+from server.engines.postgres.install import install
 from tests.server_process import ROOT, ServerProcess, serving
 from tests.sql.test_install import run
 from tests.sql.test_versions import CONSTANT

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from psycopg2.extensions import cursor
 
-from server.install import install
+from server.engines.postgres.install import install
 from tests.bench.peers.peer import Stand
 from tests.bench.peers.sql import SqlPeer
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from psycopg2.extensions import connection, make_dsn
 
-from server.embedded import EmbeddedPostgres
+from server.engines.postgres.embedded import EmbeddedPostgres
 from tests.bench import peers
 from tests.bench.peers import Peer, Stand, TooFewError, absent, available, jetstream
 from tests.bench.peers.ours import Ours

@@ -5,9 +5,9 @@ from collections.abc import Iterable
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-import server.routes  # noqa: F401  (registers the operations)
-from server.door import Door
-from server.operations import OPERATIONS
+import server.http.routes  # noqa: F401  (registers the operations)
+from server.http.door import Door
+from server.http.operations import OPERATIONS
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment

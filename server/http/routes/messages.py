@@ -1,12 +1,12 @@
 """Messages: publish and browse."""
 
-from server import schemas
-from server.body import array, check_messages
 from server.engines import Batch
-from server.errors import Problem
-from server.fields import MAX_LIMIT
-from server.metrics import PUBLISHED
-from server.operations import Answer, Context, operation
+from server.http import schemas
+from server.http.body import array, check_messages
+from server.http.errors import Problem
+from server.http.fields import MAX_LIMIT
+from server.http.metrics import PUBLISHED
+from server.http.operations import Answer, Context, operation
 
 
 @operation(

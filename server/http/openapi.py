@@ -7,10 +7,10 @@ from typing import Any
 
 import msgspec
 
-from server import schemas
-from server.errors import STATUS
-from server.fields import Name
-from server.operations import OPERATIONS, Operation
+from server.http import schemas
+from server.http.errors import STATUS
+from server.http.fields import Name
+from server.http.operations import OPERATIONS, Operation
 
 _REF = "#/components/schemas/{name}"
 _ALWAYS = ("invalid_request", "host_not_allowed", "unavailable", "internal")

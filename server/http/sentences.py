@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from server.fields import NAME
+from server.http.fields import NAME
 
 _PLACE = re.compile(r" - at `\$\.?([^`]*)`\Z")
 _MISSING = re.compile(r"Object missing required field `(\w+)`")

@@ -5,10 +5,10 @@ from functools import partial
 from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
-import server.routes  # noqa: F401  (registers the operations)
-from server.door import Door, Reply
-from server.errors import Problem
-from server.operations import OPERATIONS, Operation
+import server.http.routes  # noqa: F401  (registers the operations)
+from server.http.door import Door, Reply
+from server.http.errors import Problem
+from server.http.operations import OPERATIONS, Operation
 
 
 def create_app(door: Door) -> Flask:

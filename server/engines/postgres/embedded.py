@@ -28,7 +28,12 @@ from typing import IO, Self
 import psycopg2
 from psycopg2.extensions import make_dsn
 
-from server.embedded_cluster import PORT, Cluster, EmbeddedPostgresError, packaged_programs
+from server.engines.postgres.embedded_cluster import (
+    PORT,
+    Cluster,
+    EmbeddedPostgresError,
+    packaged_programs,
+)
 
 __all__ = ["EmbeddedPostgres", "EmbeddedPostgresError", "forget_variables"]
 

@@ -13,8 +13,8 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from server.errors import Problem
-from server.sentences import of_body, of_json
+from server.http.errors import Problem
+from server.http.sentences import of_body, of_json
 
 MAX_BODY = 16 * 1024 * 1024
 MAX_MESSAGE = 1024 * 1024

@@ -5,8 +5,8 @@ import logging
 
 import psycopg2
 
-from server.engines.session import NotWritable
-from server.errors import Problem
+from server.engines.postgres.session import NotWritable
+from server.http.errors import Problem
 
 log = logging.getLogger(__name__)
 

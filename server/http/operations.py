@@ -7,9 +7,9 @@ from typing import Any, NamedTuple, TypeVar
 import msgspec
 
 from server.engines import Engine
-from server.fusion import Fusion
-from server.readers import Readers
-from server.wakeups import Wakeups
+from server.queue.fusion import Fusion
+from server.queue.readers import Readers
+from server.queue.wakeups import Wakeups
 
 OPERATIONS: list["Operation"] = []
 

@@ -9,10 +9,10 @@ import psycopg2
 import psycopg2.extensions
 
 from server.engines import Acked, Batch, Fetched, Health, Lag, Published
-from server.engines.failures import did_not_happen, problem
-from server.engines.pool import Pool
-from server.engines.session import NotWritable, connect
-from server.errors import Problem
+from server.engines.postgres.failures import did_not_happen, problem
+from server.engines.postgres.pool import Pool
+from server.engines.postgres.session import NotWritable, connect
+from server.http.errors import Problem
 
 CHANNEL = "queue_topics"
 _ATTEMPTS = 3

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from server.engines import Batch, Engine, Published
-from server.errors import Problem
+from server.http.errors import Problem
 
 _MOST = 64  # publishes in a transaction, and
 _SIZE = 1024 * 1024  # their characters together, but one publish in any case

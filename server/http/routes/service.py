@@ -4,11 +4,11 @@ import json
 
 from prometheus_client import generate_latest
 
-from server import schemas
-from server.fields import Object
-from server.metrics import registry
-from server.openapi import document
-from server.operations import Answer, Context, operation
+from server.http import schemas
+from server.http.fields import Object
+from server.http.metrics import registry
+from server.http.openapi import document
+from server.http.operations import Answer, Context, operation
 
 
 @operation("GET", "/health", answer=schemas.Health, secured=False)

@@ -10,8 +10,8 @@ from contextlib import contextmanager, suppress
 import psycopg2
 from psycopg2.extensions import TRANSACTION_STATUS_IDLE
 
-from server.engines.session import NotWritable, Session, connect
-from server.errors import Problem
+from server.engines.postgres.session import NotWritable, Session, connect
+from server.http.errors import Problem
 
 log = logging.getLogger(__name__)
 

@@ -4,7 +4,7 @@ import logging
 import threading
 
 from server.engines import Engine
-from server.errors import Problem
+from server.http.errors import Problem
 
 log = logging.getLogger(__name__)
 

@@ -3,9 +3,10 @@
 import json
 import time
 
-from server import engines, schemas
-from server.fields import MAX_LIMIT
-from server.operations import Answer, Context, operation
+from server import engines
+from server.http import schemas
+from server.http.fields import MAX_LIMIT
+from server.http.operations import Answer, Context, operation
 
 _ONE = "/topics/<topic>/subscribers/<subscriber>"
 _MISSING = ("topic_not_found", "subscriber_not_found")

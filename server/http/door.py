@@ -13,11 +13,11 @@ import msgspec
 
 from server import logs
 from server.address import compared
-from server.body import Gate, decode, read
-from server.errors import Problem
-from server.metrics import count
-from server.operations import Context, Operation
-from server.sentences import of_host, of_name, of_query, of_unknown, of_value
+from server.http.body import Gate, decode, read
+from server.http.errors import Problem
+from server.http.metrics import count
+from server.http.operations import Context, Operation
+from server.http.sentences import of_host, of_name, of_query, of_unknown, of_value
 
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,200}")
 _PORT = re.compile(r":[0-9]+$")

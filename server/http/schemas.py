@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from server.fields import (
+from server.http.fields import (
     Count,
     Description,
     Epoch,

@@ -13,8 +13,8 @@ from prometheus_client import (
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from server.errors import Problem
-from server.operations import Context
+from server.http.errors import Problem
+from server.http.operations import Context
 
 disable_created_metrics()  # type: ignore[no-untyped-call]
 _COUNTED = CollectorRegistry()

@@ -9,9 +9,9 @@ import psycopg2
 import psycopg2.errors
 from psycopg2.extensions import cursor as Cursor
 
-from server.engines.session import connect
+from server.engines.postgres.session import connect
 
-INIT = Path(__file__).resolve().parent.parent / "init"
+INIT = Path(__file__).resolve().parents[3] / "init"
 _OURS = INIT / "05_ours.sql"
 _ROLES = INIT / "90_roles.sql"
 _PATIENCE = 60.0

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 import psycopg2
 
 from server.engines import Engine
-from server.errors import Problem
+from server.http.errors import Problem
 
 log = logging.getLogger(__name__)
 

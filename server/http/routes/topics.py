@@ -2,9 +2,9 @@
 
 import json
 
-from server import schemas
-from server.fields import MAX_LIMIT
-from server.operations import Answer, Context, operation
+from server.http import schemas
+from server.http.fields import MAX_LIMIT
+from server.http.operations import Answer, Context, operation
 
 
 @operation(

@@ -1,0 +1,1 @@
+"""What the queue does between the door and the engine: fusion, waiting and waking, housekeeping."""
