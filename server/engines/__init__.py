@@ -1,10 +1,11 @@
 """The engines: where topics, messages and positions are kept.
 
-An engine answers in JSON text that goes out as it is, and raises `server.http.errors.Problem`. Nothing above
-this interface knows about SQL.
+An engine is asked on one event loop, answers in JSON text that goes out as it is, and raises only what stands in
+`server.engines.errors`. Nothing above this interface knows about SQL. Whoever is cancelled while an engine is at work
+has given up the answer, not the work: it may still be done.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
 from typing import NamedTuple, Protocol
 
@@ -42,6 +43,14 @@ class Fetched(NamedTuple):
     messages: str
 
 
+class Ack(NamedTuple):
+    """Everything up to `offset` is done; the epoch is the one of the fetch."""
+
+    subscriber: str
+    offset: int
+    epoch: int
+
+
 class Acked(NamedTuple):
     """A subscriber after an ack."""
 
@@ -70,47 +79,47 @@ class Health(NamedTuple):
 class Engine(Protocol):
     """What every engine does. Methods named after a verb of the queue do just that."""
 
-    def create_topic(self, topic: str, description: str | None) -> str:
+    async def create_topic(self, topic: str, description: str | None) -> str:
         """Make a topic; return it."""
 
-    def topics(self, after: str | None, limit: int) -> str:
+    async def topics(self, after: str | None, limit: int) -> str:
         """Return a page of topics, without the brackets."""
 
-    def topic(self, topic: str) -> str:
+    async def topic(self, topic: str) -> str:
         """Return one topic."""
 
-    def delete_topic(self, topic: str) -> None:
+    async def delete_topic(self, topic: str) -> None:
         """Remove a topic with its messages and subscribers."""
 
-    def publish(self, topic: str, batches: Sequence[Batch]) -> list[Published]:
+    async def publish(self, topic: str, batches: Sequence[Batch]) -> list[Published]:
         """Append batches in one transaction: all of them or none."""
 
-    def browse(self, topic: str, offset: int | None, limit: int) -> Fetched:
+    async def browse(self, topic: str, offset: int | None, limit: int) -> Fetched:
         """Read without a subscriber."""
 
-    def subscribe(
+    async def subscribe(
         self, topic: str, subscriber: str | None, start: str | int | datetime
     ) -> tuple[str, bool]:
         """Make or find a subscriber; return it and whether it is new."""
 
-    def subscribers(self, topic: str, after: str | None, limit: int) -> str:
+    async def subscribers(self, topic: str, after: str | None, limit: int) -> str:
         """Return a page of subscribers, without the brackets."""
 
-    def subscriber(self, topic: str, subscriber: str) -> str:
+    async def subscriber(self, topic: str, subscriber: str) -> str:
         """Return one subscriber."""
 
-    def unsubscribe(self, topic: str, subscriber: str) -> None:
+    async def unsubscribe(self, topic: str, subscriber: str) -> None:
         """Remove a subscriber."""
 
-    def fetch(
+    async def fetch(
         self, topic: str, subscriber: str, limit: int, after: int | None, epoch: int | None
     ) -> Fetched:
         """Read from the position on, or after another offset; in one epoch only, if that is given."""
 
-    def ack(self, topic: str, subscriber: str, offset: int, epoch: int) -> Acked:
-        """Move a position forward."""
+    async def ack(self, topic: str, acks: Sequence[Ack]) -> list[Acked]:
+        """Move positions forward in one transaction: all of them or none."""
 
-    def seek(
+    async def seek(
         self,
         topic: str,
         subscriber: str,
@@ -120,28 +129,28 @@ class Engine(Protocol):
     ) -> str:
         """Move one subscriber; return it."""
 
-    def reset(
+    async def reset(
         self, topic: str, offset: int | None, timestamp: datetime | None, dry_run: bool
     ) -> tuple[int, int]:
         """Move all subscribers of a topic; return the position and how many they are."""
 
-    def heads(self, topics: list[str]) -> dict[str, int]:
+    async def heads(self, topics: list[str]) -> dict[str, int]:
         """Return the heads of those topics that exist."""
 
-    def lags(self) -> tuple[list[Lag], int]:
+    async def lags(self) -> tuple[list[Lag], int]:
         """Return the subscribers' lags, those furthest behind, and how many were left out."""
 
-    def tidy(self) -> int:
+    async def tidy(self) -> int:
         """Remove a chunk of what nobody needs any more; return how many rows."""
 
-    def health(self) -> Health:
+    async def health(self) -> Health:
         """Say whether the engine answers and keeps its promises."""
 
-    def announce(self, topics: list[str]) -> None:
+    async def announce(self, topics: list[str]) -> None:
         """Tell every server of this database that something happened to these topics."""
 
-    def listen(self, heard: Callable[[set[str]], None], stopped: Callable[[], bool]) -> None:
-        """Call `heard` with topics as others announce them, and with none now and then, until stopped or cut off."""
+    def listen(self) -> AsyncIterator[set[str]]:
+        """Yield topics as others announce them, and none now and then; raise when cut off."""
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Close every connection."""
