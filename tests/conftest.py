@@ -13,6 +13,7 @@ from psycopg2.extensions import connection, make_dsn
 
 from server.engines.postgres.embedded import EmbeddedPostgres, forget_variables
 from server.engines.postgres.install import install
+from tests.loop import Loop, looping
 from tests.reaped import short_directory, start_reaper
 from tests.server_process import ServerProcess, end, serving
 
@@ -83,6 +84,13 @@ def connect(dsn: str) -> Iterator[Callable[[], connection]]:
             return opened.enter_context(closing(psycopg2.connect(dsn, options=BOUNDED)))
 
         yield open_one
+
+
+@pytest.fixture
+def loop() -> Iterator[Loop]:
+    """An event loop that runs, as the worker's does, in a thread of its own."""
+    with looping() as running:
+        yield running
 
 
 @pytest.fixture(scope="session")
