@@ -7,7 +7,6 @@ payload or token. `request_id` stands in the answer too, which says the rest to 
 import logging
 import traceback
 from http import HTTPMethod
-from typing import Any
 
 LEVELS = ("debug", "info", "warning", "error")
 
@@ -23,7 +22,7 @@ def configure(level: str) -> None:
 
 
 def told(
-    environ: dict[str, Any],
+    method: str,
     route: str,
     status: int,
     seconds: float,
@@ -35,10 +34,9 @@ def told(
     """Write a request's line, if its level is written; `error` is a failure of ours, and its place is told."""
     level = _level(status)
     if log.isEnabledFor(level):
-        given = environ["REQUEST_METHOD"]
-        method = given if given in HTTPMethod.__members__ else "-"
+        known = method if method in HTTPMethod.__members__ else "-"
         place = _place(error) if error else ""
-        log.log(level, _LINE, request_id, method, route, status, code, seconds * 1000, place)
+        log.log(level, _LINE, request_id, known, route, status, code, seconds * 1000, place)
 
 
 def _level(status: int) -> int:

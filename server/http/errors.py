@@ -13,12 +13,14 @@ import msgspec
 
 # code -> HTTP status; the one place where a code gets its status
 STATUS: dict[str, int] = {
+    "bad_request": 400,
     "invalid_json": 400,
     "unauthorized": 401,
     "not_found": 404,
     "topic_not_found": 404,
     "subscriber_not_found": 404,
     "method_not_allowed": 405,
+    "too_slow": 408,
     "topic_exists": 409,
     "offset_out_of_range": 409,
     "stale_epoch": 409,
@@ -31,6 +33,7 @@ STATUS: dict[str, int] = {
     "invalid_name": 422,
     "invalid_message": 422,
     "invalid_request": 422,
+    "head_too_large": 431,
     "internal": 500,
     "unavailable": 503,
     "disk_full": 507,

@@ -1,0 +1,27 @@
+"""What goes back to the caller, and how a problem becomes that."""
+
+from typing import NamedTuple
+
+from server.http.errors import Problem
+
+_ALWAYS = [("X-Content-Type-Options", "nosniff"), ("Cache-Control", "no-store")]
+
+
+class Reply(NamedTuple):
+    """An answer, whole."""
+
+    status: int
+    headers: list[tuple[str, str]]
+    body: bytes
+
+
+def made(status: int, media_type: str, body: bytes, *further: tuple[str, str]) -> Reply:
+    """Return a reply with the headers that all have."""
+    length = ("Content-Length", str(len(body)))
+    return Reply(status, [("Content-Type", media_type), *further, *_ALWAYS, length], body)
+
+
+def refusal(problem: Problem, request_id: str) -> Reply:
+    """Return the reply that tells a problem; the log has the same `request_id`."""
+    body = problem.body(request_id)
+    return made(problem.status, "application/problem+json", body, *problem.headers)
