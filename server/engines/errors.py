@@ -2,6 +2,7 @@
 
     EngineError          surely not done: `code` says why
     └── Unavailable      the engine cannot now; `outcome` says whether it may have been done
+        └── Busy         somebody has held for too long what this call needs; others may need something else
 """
 
 from typing import Any, Literal
@@ -47,3 +48,10 @@ class Unavailable(EngineError):
     ) -> None:
         super().__init__(code, detail)
         self.outcome = outcome
+
+
+class Busy(Unavailable):
+    """Somebody has held for too long what this call needs: of several in one transaction, one alone may need it."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail)

@@ -1,98 +1,239 @@
-"""Fusion: concurrent publishes to one topic share a transaction, and with it one wait for the disk.
+"""Fusion: concurrent calls of one topic share a transaction, and with it one statement and one wait for the disk.
 
 A topic's offsets are given out in commit order, so its lock is held until a commit is on disk: one by one, publishes
-would come to no more than the disk has writes in a second. Whoever finds a topic free leads: it carries out its own
-publish and all those that wait by then in one transaction. Before it answers them it hands the lead to the first
-who has come meanwhile; nobody stays in service for others.
+would come to no more than the disk has writes in a second. Whoever finds a topic free goes at once, with those who have
+come by then; those who come meanwhile go together next, in the order of their arrival.
+
+Every call has a holder, what it must have for itself: for a publish that is its topic, for an ack its subscriber. A
+holder is in one transaction at a time, so one that a stuck session keeps harms no other for long.
 """
 
-import threading
-from collections import deque
-from collections.abc import Callable, Sequence
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from itertools import groupby
+from typing import Any, Generic, TypeVar
 
-from server.engines import Batch, Engine, Published
-from server.http.errors import Problem
+from server.engines import Ack, Acked, Batch, Engine, Published
+from server.engines.errors import Busy, EngineError, Unavailable
 
-_MOST = 64  # publishes in a transaction, and
-_SIZE = 1024 * 1024  # their characters together, but one publish in any case
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
-
-class _Call:
-    """A publish that waits on a lock of its own: on a shared one, all would wake for each."""
-
-    def __init__(self, batch: Batch) -> None:
-        self.batch = batch
-        self.size = len(batch.payloads) + len(batch.headers or "")
-        self.outcome: Published | Exception | None = None
-        self.woken = threading.Lock()
-        self.woken.acquire()
+_MOST = 64  # calls in a transaction, and
+_SIZE = 1024 * 1024  # their characters together, but one call in any case
+_SOON = 0.02  # seconds after which a transaction keeps only its own holders waiting
 
 
 class Fusion:
-    """Carries publishes out, a topic's concurrent ones together, each caller waiting for its own answer.
+    """Carries publishes and acks out, a topic's concurrent ones together, each caller awaiting its own answer.
 
-    A topic takes one of the engine's connections at the most: one whose lock is held by a stuck session harms no other.
+    Raises EngineError; Unavailable, and surely not sent, when a call's turn did not come in time. Who is cancelled
+    before its turn is not sent; after it, the call is carried out nevertheless.
     """
 
     def __init__(
         self, engine: Engine, published: Callable[[str], None], *, patience: float = 5.0
     ) -> None:
-        """Call `published` with the topic after each commit; let a publish wait `patience` seconds for its turn."""
+        """Call `published` with the topic after each commit; let a call wait `patience` seconds for its turn."""
         self._engine = engine
         self._published = published
+        self._publishes = Lines(self._append, _topic_itself, _characters, patience)
+        self._acks = Lines(engine.ack, _subscriber, _nothing, patience)
+
+    def publish(self, topic: str, batch: Batch) -> Coroutine[Any, Any, Published]:
+        """Append a batch."""
+        return self._publishes.call(topic, batch)
+
+    def ack(self, topic: str, ack: Ack) -> Coroutine[Any, Any, Acked]:
+        """Move a position forward."""
+        return self._acks.call(topic, ack)
+
+    async def _append(self, topic: str, batches: Sequence[Batch]) -> list[Published]:
+        stored = await self._engine.publish(topic, batches)
+        self._published(topic)
+        return stored
+
+
+def _topic_itself(batch: Batch) -> str:
+    return ""
+
+
+def _subscriber(ack: Ack) -> str:
+    return ack.subscriber
+
+
+def _characters(batch: Batch) -> int:
+    return len(batch.payloads) + len(batch.headers or "")
+
+
+def _nothing(ack: Ack) -> int:
+    return 0
+
+
+class _Call(Generic[Item, Result]):
+    def __init__(self, item: Item, holder: str, size: int) -> None:
+        self.item = item
+        self.holder = holder
+        self.size = size
+        self.answer: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+
+    def end(self, outcome: Result | Exception) -> None:
+        if self.answer.done():
+            return  # its caller has left
+        if isinstance(outcome, Exception):
+            self.answer.set_exception(outcome)
+        else:
+            self.answer.set_result(outcome)
+
+
+class _Line(Generic[Item, Result]):
+    """Who waits for a topic, in the order of arrival, and which holders are in a transaction.
+
+    `lead` is there while a transaction keeps all others waiting: the timer that ends that.
+    """
+
+    def __init__(self) -> None:
+        self.waiting: dict[_Call[Item, Result], None] = {}
+        self.held = Counter[str]()
+        self.lead: asyncio.TimerHandle | None = None
+
+    def take(self) -> list[_Call[Item, Result]]:
+        """Take those who may go together."""
+        calls: list[_Call[Item, Result]] = []
+        size = 0
+        for call in self.waiting:
+            if call.holder in self.held:
+                continue
+            if calls and (len(calls) >= _MOST or size + call.size > _SIZE):
+                break
+            calls.append(call)
+            size += call.size
+        for call in calls:
+            del self.waiting[call]
+            self.held[call.holder] += 1
+        return calls
+
+    def let_go(self, calls: Sequence[_Call[Item, Result]]) -> None:
+        for call in calls:
+            self.held[call.holder] -= 1
+            if not self.held[call.holder]:
+                del self.held[call.holder]
+
+
+class Lines(Generic[Item, Result]):
+    """One kind of calls, in a line for each topic that somebody calls for.
+
+    `act` carries several calls of a topic out in one transaction, all or none of them. It is given them in the order of
+    their holders: of two such transactions, neither waits for the other for ever.
+    """
+
+    def __init__(
+        self,
+        act: Callable[[str, Sequence[Item]], Awaitable[list[Result]]],
+        holder: Callable[[Item], str],
+        size: Callable[[Item], int],
+        patience: float,
+    ) -> None:
+        """Make no line yet."""
+        self._act = act
+        self._holder = holder
+        self._size = size
         self._patience = patience
-        self._lock = threading.Lock()
-        self._lines: dict[str, deque[_Call]] = {}  # who waits, for each topic that somebody leads
+        self._lines: dict[str, _Line[Item, Result]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()  # a loop does not keep them itself
 
-    def publish(self, topic: str, batch: Batch) -> Published:
-        """Append a batch. Raises Problem; with 503 and outcome none when its turn did not come in time."""
-        call = _Call(batch)
-        with self._lock:
-            leads = topic not in self._lines
-            line = self._lines.setdefault(topic, deque())
-            if not leads:
-                line.append(call)
-        if leads or self._promoted(line, call):
-            self._lead(topic, line, call)
-        if isinstance(call.outcome, Published):
-            return call.outcome
-        assert call.outcome is not None
-        raise call.outcome
-
-    def _promoted(self, line: deque[_Call], call: _Call) -> bool:
-        if not call.woken.acquire(timeout=self._patience):
-            with self._lock:
-                if call in line:  # nobody has taken it, and now nobody will
-                    line.remove(call)
-                    raise Problem("unavailable", "too many wait for this topic")
-            call.woken.acquire()  # whoever took it is bounded by the engine's timeouts
-        return call.outcome is None
-
-    def _lead(self, topic: str, line: deque[_Call], leader: _Call) -> None:
-        calls, size = [leader], leader.size
-        with self._lock:
-            while line and len(calls) < _MOST and size + line[0].size <= _SIZE:
-                calls.append(line.popleft())
-                size += calls[-1].size
-        outcomes = self._carry_out(topic, [call.batch for call in calls])
-        with self._lock:
-            if line:
-                line.popleft().woken.release()  # without an outcome: it leads
-            else:
-                del self._lines[topic]
-        for call, outcome in zip(calls, outcomes, strict=True):
-            call.outcome = outcome
-            call.woken.release()
-
-    def _carry_out(self, topic: str, batches: Sequence[Batch]) -> Sequence[Published | Exception]:
+    async def call(self, topic: str, item: Item) -> Result:
+        """Carry a call out, together with others."""
+        call = _Call[Item, Result](item, self._holder(item), self._size(item))
+        line = self._lines.setdefault(topic, _Line())
+        line.waiting[call] = None
+        if line.lead is None and call.holder not in line.held:
+            self._begin(topic, line)
+        timer = asyncio.get_running_loop().call_later(self._patience, self._give_up, line, call)
         try:
-            outcomes = self._engine.publish(topic, batches)
-            self._published(topic)
-            return outcomes
-        except Problem as problem:
-            if len(batches) == 1 or problem.status in (503, 507):
-                return [problem] * len(batches)  # busy, lost or full: it is so for all of them
+            return await call.answer
+        finally:
+            timer.cancel()
+            line.waiting.pop(call, None)
+
+    def _give_up(self, line: _Line[Item, Result], call: _Call[Item, Result]) -> None:
+        if call in line.waiting:  # nobody has taken it, and now nobody will
+            del line.waiting[call]
+            call.end(Unavailable("too many wait for this topic"))
+
+    def _begin(self, topic: str, line: _Line[Item, Result]) -> None:
+        loop = asyncio.get_running_loop()
+        line.lead = loop.call_later(_SOON, self._pass_on, topic, line)
+        task = loop.create_task(self._go(topic, line, line.lead))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _go(self, topic: str, line: _Line[Item, Result], lead: asyncio.TimerHandle) -> None:
+        calls = sorted(line.take(), key=_holder)  # with those who came while this task began
+        await self._carry_out(topic, line, calls, lead)
+
+    async def _carry_out(
+        self,
+        topic: str,
+        line: _Line[Item, Result],
+        calls: Sequence[_Call[Item, Result]],
+        lead: asyncio.TimerHandle | None = None,
+    ) -> None:
+        """Carry calls out together, or in parts when that fails because of one; answer each."""
+        outcomes = await self._outcomes(topic, calls)
+        parts = _parts(calls, outcomes)
+        if not parts:
+            line.let_go(calls)
+        if lead is not None:
+            lead.cancel()
+        if line.lead is lead or line.lead is None:
+            self._pass_on(topic, line)  # first, since answers can wait
+        if not parts:
+            for call, outcome in zip(calls, outcomes, strict=True):
+                call.end(outcome)
+        elif parts[0][0].holder == parts[1][0].holder:
+            for part in parts:
+                await self._carry_out(topic, line, part)
+        else:
+            await asyncio.gather(*(self._carry_out(topic, line, part) for part in parts))
+
+    def _pass_on(self, topic: str, line: _Line[Item, Result]) -> None:
+        line.lead = None
+        if any(call.holder not in line.held for call in line.waiting):
+            self._begin(topic, line)
+        elif not (line.waiting or line.held) and self._lines.get(topic) is line:
+            del self._lines[topic]
+
+    async def _outcomes(
+        self, topic: str, calls: Sequence[_Call[Item, Result]]
+    ) -> Sequence[Result | Exception]:
+        if not calls:  # they left while the task began
+            return []
+        try:
+            results = await self._act(topic, [call.item for call in calls])
+            if len(results) != len(calls):
+                raise RuntimeError(f"{len(results)} answers to {len(calls)} calls")
+            return results
         except Exception as error:  # whatever it is, nobody may wait for ever
-            return [error] * len(batches)
-        # it did not happen, and one of them is the reason: each alone, so that none harms its neighbours
-        return [outcome for batch in batches for outcome in self._carry_out(topic, [batch])]
+            return [error] * len(calls)
+
+
+def _holder(call: _Call[Item, Result]) -> str:
+    return call.holder
+
+
+def _parts(
+    calls: Sequence[_Call[Item, Result]], outcomes: Sequence[Result | Exception]
+) -> Sequence[Sequence[_Call[Item, Result]]]:
+    """Return the parts to try again when one of a group is the reason that nothing happened, else none."""
+    error = outcomes[0] if outcomes else None
+    if not isinstance(error, EngineError) or error.outcome == "unknown":
+        return []
+    busy = isinstance(error, Busy)
+    if isinstance(error, Unavailable) and not busy:
+        return []  # full or gone: it is so for all of them
+    holders = [list(part) for _, part in groupby(calls, key=_holder)]
+    if len(holders) > 1:
+        return holders  # at the same time: the one that is busy may keep only itself
+    return [] if busy or len(calls) == 1 else [[call] for call in calls]

@@ -1,10 +1,11 @@
 """Housekeeping: removes, now and then and chunk by chunk, what nobody needs any more."""
 
+import asyncio
 import logging
-import threading
 
 from server.engines import Engine
-from server.http.errors import Problem
+from server.engines.errors import EngineError
+from server.queue.tasks import begin, end
 
 log = logging.getLogger(__name__)
 
@@ -13,29 +14,27 @@ _BETWEEN_CHUNKS = 0.1
 
 
 class Housekeeping:
-    """A thread that tidies until there is nothing to do, and begins again a minute later."""
+    """A task that tidies until there is nothing to do, and begins again a minute later."""
 
     def __init__(self, engine: Engine) -> None:
         """Start nothing yet."""
         self._engine = engine
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="housekeeping", daemon=True)
+        self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
-        """Start the thread."""
-        self._thread.start()
+        """Start the task."""
+        self._tasks = [begin("housekeeping", self._run())]
 
-    def stop(self) -> None:
-        """End the thread."""
-        self._stopping.set()
-        if self._thread.is_alive():
-            self._thread.join(5)
+    async def stop(self) -> None:
+        """End the task."""
+        await end(self._tasks)
 
-    def _run(self) -> None:
+    async def _run(self) -> None:
         pause = _BETWEEN_ROUNDS
-        while not self._stopping.wait(pause):
+        while True:
+            await asyncio.sleep(pause)
             try:
-                pause = _BETWEEN_CHUNKS if self._engine.tidy() else _BETWEEN_ROUNDS
-            except Problem as problem:
-                log.warning("not tidied: %s", problem.detail)
+                pause = _BETWEEN_CHUNKS if await self._engine.tidy() else _BETWEEN_ROUNDS
+            except EngineError as error:
+                log.warning("not tidied: %s", error.detail)
                 pause = _BETWEEN_ROUNDS

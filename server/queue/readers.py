@@ -1,6 +1,5 @@
 """Who fetches: two programs under one subscriber's name get the same messages, and should hear of it."""
 
-import threading
 import time
 from math import inf
 
@@ -18,17 +17,15 @@ class Readers:
     def __init__(self, most: int = _MOST) -> None:
         """Know nobody yet."""
         self._most = most
-        self._lock = threading.Lock()
         self._last: dict[tuple[str, str], tuple[str, float, float]] = {}
 
     def other(self, topic: str, subscriber: str, client: str) -> float | None:
         """Note that a client fetches; return for how many seconds no other one has, None if for long."""
         now = time.monotonic()
-        with self._lock:
-            last, at, another = self._last.pop((topic, subscriber), (client, now, -inf))
-            if last != client:
-                another = at
-            self._last[topic, subscriber] = client, now, another  # the newest is the last
-            if len(self._last) > self._most:
-                del self._last[next(iter(self._last))]
+        last, at, another = self._last.pop((topic, subscriber), (client, now, -inf))
+        if last != client:
+            another = at
+        self._last[topic, subscriber] = client, now, another  # the newest is the last
+        if len(self._last) > self._most:
+            del self._last[next(iter(self._last))]
         return now - another if now - another <= _A_WHILE else None
