@@ -12,7 +12,7 @@ LEVELS = ("debug", "info", "warning", "error")
 
 log = logging.getLogger("server.requests")
 
-_LINE = "request_id=%s method=%s route=%s status=%d code=%s ms=%.1f%s"
+_LINE = "request_id=%s method=%s route=%s status=%s code=%s ms=%.1f%s"
 
 
 def configure(level: str) -> None:
@@ -24,19 +24,23 @@ def configure(level: str) -> None:
 def told(
     method: str,
     route: str,
-    status: int,
+    status: int | None,
     seconds: float,
     *,
     request_id: str = "-",
     code: str = "-",
     error: Exception | None = None,
 ) -> None:
-    """Write a request's line, if its level is written; `error` is a failure of ours, and its place is told."""
-    level = _level(status)
+    """Write a request's line, if its level is written; `error` is a failure of ours, and its place is told.
+
+    Without a status its client has left: there was no answer.
+    """
+    level = _level(status or 0)
     if log.isEnabledFor(level):
         known = method if method in HTTPMethod.__members__ else "-"
         place = _place(error) if error else ""
-        log.log(level, _LINE, request_id, known, route, status, code, seconds * 1000, place)
+        said = "left" if status is None else status
+        log.log(level, _LINE, request_id, known, route, said, code, seconds * 1000, place)
 
 
 def _level(status: int) -> int:

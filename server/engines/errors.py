@@ -1,8 +1,8 @@
 """What an engine raises, and nothing else: whoever calls one needs to know of no database.
 
-    EngineError          surely not done: `code` says why
-    └── Unavailable      the engine cannot now; `outcome` says whether it may have been done
-        └── Busy         somebody has held for too long what this call needs; others may need something else
+EngineError          surely not done: `code` says why
+└── Unavailable      the engine cannot now; `outcome` says whether it may have been done
+    └── Busy         somebody has held for too long what this call needs; others may need something else
 """
 
 from typing import Any, Literal

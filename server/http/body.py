@@ -1,13 +1,10 @@
-"""Request bodies: read whole or refused, then taken apart strictly.
+"""Request bodies: taken apart strictly.
 
 Payloads are checked, but not rebuilt: their text goes to the engine as it came.
 """
 
 import json
 import re
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from itertools import repeat
 from typing import Any, TypeVar
 
@@ -16,7 +13,6 @@ import msgspec
 from server.http.errors import Problem
 from server.http.sentences import of_body, of_json
 
-MAX_BODY = 16 * 1024 * 1024
 MAX_MESSAGE = 1024 * 1024
 MAX_DEPTH = 64
 
@@ -25,53 +21,11 @@ T = TypeVar("T", bound=msgspec.Struct)
 _STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
 _ESCAPED_LETTER = re.compile(rb"\\u00[4-7]")  # a member's name may be written with these
 _PAYLOADS = re.compile(rb'"payloads"\s*:\s*')
+_ALIKE = bytes.maketrans(b"{}", b"[]")
+_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _SHAPE = bytes.maketrans(b"123456789E", b"000000000e")
 _EXPONENT = re.compile(rb"0e\+?000")  # in that shape: 100 and more
 _DIGITS = b"0" * 200
-
-
-class Gate:
-    """Bounds the bodies that are read at the same time, in number and in bytes: a slow sender holds a thread."""
-
-    def __init__(self, bodies: int, size: int = 512 * 1024 * 1024) -> None:
-        """Let in so many bodies of so many bytes together."""
-        self._lock = threading.Lock()
-        self._bodies = bodies
-        self._size = size
-
-    @contextmanager
-    def admitted(self, size: int) -> Iterator[None]:
-        """Hold a place for a body of that size. Raises Problem (503, outcome none) when there is none."""
-        with self._lock:
-            if self._bodies < 1 or self._size < size:
-                raise Problem("unavailable", "too many requests are being received")
-            self._bodies -= 1
-            self._size -= size
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._bodies += 1
-                self._size += size
-
-
-def read(environ: dict[str, Any], gate: Gate) -> bytes:
-    """Return the whole body.
-
-    Raises Problem: 411 without a length (a chunked body that is cut cannot be told from one that has
-    ended), 413 when it is too large, 400 when fewer bytes came than were announced.
-    """
-    length = environ.get("CONTENT_LENGTH", "")
-    if not (length.isascii() and length.isdigit()) or "HTTP_TRANSFER_ENCODING" in environ:
-        raise Problem("length_required", "send the body with a Content-Length, not in chunks")
-    size = int(length[:20])
-    if size > MAX_BODY:
-        raise Problem("body_too_large", f"a body has at most {MAX_BODY} bytes; this one has {size}")
-    with gate.admitted(size):
-        body: bytes = environ["wsgi.input"].read(size)
-    if len(body) != size:
-        raise Problem("invalid_json", f"{size} bytes were announced and {len(body)} came")
-    return body
 
 
 def decode(body: bytes, kind: type[T]) -> T:
@@ -133,18 +87,12 @@ def _may_hold_a_large_number(text: bytes) -> bool:
 
 
 def _too_deep(text: bytes) -> bool:
-    return text.count(b"[") + text.count(b"{") > MAX_DEPTH and _depth(text) > MAX_DEPTH
-
-
-def _depth(text: bytes) -> int:
-    deepest = depth = 0
-    for byte in _STRING.sub(b"", text):
-        if byte in b"[{":
-            depth += 1
-            deepest = max(deepest, depth)
-        elif byte in b"]}":
-            depth -= 1
-    return deepest
+    if text.count(b"[") + text.count(b"{") <= MAX_DEPTH:
+        return False
+    brackets = _STRING.sub(b"", text).translate(_ALIKE, _NO_BRACKETS)
+    for _ in range(MAX_DEPTH):  # each round takes the innermost ones away
+        brackets = brackets.replace(b"[]", b"")
+    return bool(brackets)
 
 
 def _without_payloads(body: bytes, decoded: msgspec.Struct) -> bytes:

@@ -11,6 +11,8 @@ from typing import Any
 
 import msgspec
 
+from server.engines.errors import EngineError
+
 # code -> HTTP status; the one place where a code gets its status
 STATUS: dict[str, int] = {
     "bad_request": 400,
@@ -83,3 +85,12 @@ class Problem(Exception):
         if self.status in (503, 507):
             problem["outcome"] = self.outcome
         return msgspec.json.encode(problem | self.members)
+
+
+def problem(error: Exception) -> Problem:
+    """Return the answer that an error is: one of ours, the engine's, or a failure that is told in the log alone."""
+    if isinstance(error, Problem):
+        return error
+    if isinstance(error, EngineError):
+        return Problem(error.code, error.detail, outcome=error.outcome, **error.members)
+    return Problem("internal", "the server failed to carry this out; its log says more")

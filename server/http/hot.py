@@ -1,43 +1,33 @@
 """The hot routes: what matches one goes straight to the door, all else to Flask: the same answer, on a longer way."""
 
 import re
-from collections.abc import Iterable
-from http import HTTPStatus
-from typing import TYPE_CHECKING
+from collections.abc import Awaitable, Callable
 
 import server.http.routes  # noqa: F401  (registers the operations)
 from server.http.door import Door
 from server.http.operations import OPERATIONS
-
-if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+from server.http.reply import Reply
+from server.http.request import Request
 
 HOT = ("publish", "fetch", "ack")
 
 
 class HotRoutes:
-    """A WSGI application in front of another one."""
+    """The application of the worker: a few routes in front of all others."""
 
-    def __init__(self, door: Door, others: "WSGIApplication") -> None:
+    def __init__(self, door: Door, others: Callable[[Request], Awaitable[Reply]]) -> None:
         """`others` takes what is not hot, or unusual in any way."""
         self._door = door
         self._others = others
         self._routes = [
-            (one, re.compile(re.sub("<(.*?)>", r"(?P<\1>[A-Za-z0-9._-]+)", one.rule)))
+            (one.method, re.compile(re.sub("<(.*?)>", r"(?P<\1>[A-Za-z0-9._-]+)", one.rule)), one)
             for one in OPERATIONS
             if one.name in HOT
         ]
 
-    def __call__(
-        self, environ: "WSGIEnvironment", start_response: "StartResponse"
-    ) -> Iterable[bytes]:
+    async def __call__(self, request: Request) -> Reply:
         """Answer a request."""
-        for one, rule in self._routes:
-            if one.method == environ["REQUEST_METHOD"] and (
-                found := rule.fullmatch(environ["PATH_INFO"])
-            ):
-                reply = self._door.answer(one, environ, found.groupdict())
-                status = f"{reply.status} {HTTPStatus(reply.status).phrase}"
-                start_response(status, reply.headers)
-                return [reply.body]
-        return self._others(environ, start_response)
+        for method, rule, one in self._routes:
+            if method == request.method and (found := rule.fullmatch(request.path)):
+                return await self._door.answer(one, request, found.groupdict())
+        return await self._others(request)

@@ -13,8 +13,15 @@ from server.http.fields import Name
 from server.http.operations import OPERATIONS, Operation
 
 _REF = "#/components/schemas/{name}"
-_ALWAYS = ("bad_request", "head_too_large", "too_slow", "invalid_request", "host_not_allowed")
-_ALWAYS += ("unavailable", "internal")
+_ALWAYS = (
+    "bad_request",
+    "head_too_large",
+    "too_slow",
+    "invalid_request",
+    "host_not_allowed",
+    "unavailable",
+    "internal",
+)
 
 
 @cache

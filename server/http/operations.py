@@ -1,19 +1,20 @@
 """What an operation is: a route with its types, from which requests are checked and `/openapi.json` is made."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
-from server.engines import Engine
+from server.engines import Engine, Fetched
 from server.queue.fusion import Fusion
+from server.queue.looks import Looks
 from server.queue.readers import Readers
 from server.queue.wakeups import Wakeups
 
 OPERATIONS: list["Operation"] = []
 
-Handler = TypeVar("Handler", bound=Callable[..., "Answer"])
+Handler = TypeVar("Handler", bound=Callable[..., Coroutine[Any, Any, "Answer"]])
 
 
 class Answer(NamedTuple):
@@ -32,6 +33,7 @@ class Context:
     engine: Engine
     wakeups: Wakeups
     fusion: Fusion
+    looks: Looks[Fetched] = field(default_factory=Looks)
     readers: Readers = field(default_factory=Readers)
 
 
@@ -41,8 +43,9 @@ class Operation:
 
     method: str
     rule: str
-    handler: Callable[..., Answer]
+    handler: Callable[..., Coroutine[Any, Any, Answer]]
     body: type[msgspec.Struct] | None
+    into: Callable[[Any], Any] | None
     query: type[msgspec.Struct] | None
     headers: type[msgspec.Struct] | None
     answer: Any
@@ -72,6 +75,7 @@ def operation(
     rule: str,
     *,
     body: type[msgspec.Struct] | None = None,
+    into: Callable[[Any], Any] | None = None,
     query: type[msgspec.Struct] | None = None,
     headers: type[msgspec.Struct] | None = None,
     answer: Any = None,
@@ -80,10 +84,11 @@ def operation(
     errors: tuple[str, ...] = (),
     secured: bool = True,
 ) -> Callable[[Handler], Handler]:
-    """Register a handler.
+    """Register a handler, a coroutine.
 
     It is called with the context, then with the body, the query and the headers if it has types for them, then with the
-    parts of the path by name. The first of `statuses` is the usual one. `secured`: a token is needed when one is set.
+    parts of the path by name. `into` makes of the body what the handler is given in its place, in a thread if the body
+    is large. The first of `statuses` is the usual one. `secured`: a token is needed when one is set.
     """
 
     def register(handler: Handler) -> Handler:
@@ -93,6 +98,7 @@ def operation(
                 rule,
                 handler,
                 body,
+                into,
                 query,
                 headers,
                 answer,

@@ -9,42 +9,6 @@ from server.http.metrics import PUBLISHED
 from server.http.operations import Answer, Context, operation
 
 
-@operation(
-    "POST",
-    "/topics/<topic>/messages",
-    body=schemas.Batch,
-    answer=schemas.Published,
-    statuses=(201,),
-    errors=("topic_not_found", "sequence_conflict", "message_too_large", "invalid_message"),
-)
-def publish(context: Context, body: schemas.Batch, topic: str) -> Answer:
-    """Publish messages: all of them or none, with offsets one after the other."""
-    first, last, duplicate = context.fusion.publish(topic, _batch(body))
-    count = last - first + 1
-    if not duplicate:
-        PUBLISHED.inc(count)
-    return Answer(
-        f'{{"topic":"{topic}","first_offset":{first},"last_offset":{last},"count":{count},'
-        f'"duplicate":{"true" if duplicate else "false"}}}'
-    )
-
-
-@operation(
-    "GET",
-    "/topics/<topic>/messages",
-    query=schemas.BrowseQuery,
-    answer=schemas.Browsed,
-    errors=("topic_not_found", "offset_out_of_range"),
-)
-def browse(context: Context, query: schemas.BrowseQuery, topic: str) -> Answer:
-    """Read messages without a subscriber; the first one is at `offset`."""
-    limit = min(query.limit, MAX_LIMIT)
-    found = context.engine.browse(topic, query.offset, limit)
-    return Answer(
-        f'{{"topic":"{topic}","floor":{found.position},"head":{found.head},"messages":[{found.messages}]}}'
-    )
-
-
 def _batch(body: schemas.Batch) -> Batch:
     # the text of each part as it came, so that a payload is read back byte for byte
     payloads = list(map(bytes, body.payloads))
@@ -61,4 +25,41 @@ def _batch(body: schemas.Batch) -> Batch:
         None if headers is None else array(headers),
         body.producer,
         body.sequence,
+    )
+
+
+@operation(
+    "POST",
+    "/topics/<topic>/messages",
+    body=schemas.Batch,
+    into=_batch,
+    answer=schemas.Published,
+    statuses=(201,),
+    errors=("topic_not_found", "sequence_conflict", "message_too_large", "invalid_message"),
+)
+async def publish(context: Context, batch: Batch, topic: str) -> Answer:
+    """Publish messages: all of them or none, with offsets one after the other."""
+    first, last, duplicate = await context.fusion.publish(topic, batch)
+    count = last - first + 1
+    if not duplicate:
+        PUBLISHED.inc(count)
+    return Answer(
+        f'{{"topic":"{topic}","first_offset":{first},"last_offset":{last},"count":{count},'
+        f'"duplicate":{"true" if duplicate else "false"}}}'
+    )
+
+
+@operation(
+    "GET",
+    "/topics/<topic>/messages",
+    query=schemas.BrowseQuery,
+    answer=schemas.Browsed,
+    errors=("topic_not_found", "offset_out_of_range"),
+)
+async def browse(context: Context, query: schemas.BrowseQuery, topic: str) -> Answer:
+    """Read messages without a subscriber; the first one is at `offset`."""
+    limit = min(query.limit, MAX_LIMIT)
+    found = await context.engine.browse(topic, query.offset, limit)
+    return Answer(
+        f'{{"topic":"{topic}","floor":{found.position},"head":{found.head},"messages":[{found.messages}]}}'
     )

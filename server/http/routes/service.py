@@ -1,20 +1,19 @@
 """The server itself: health, metrics, and its own description."""
 
 import json
-
-from prometheus_client import generate_latest
+from functools import cache
 
 from server.http import schemas
 from server.http.fields import Object
-from server.http.metrics import registry
+from server.http.metrics import exposition
 from server.http.openapi import document
 from server.http.operations import Answer, Context, operation
 
 
 @operation("GET", "/health", answer=schemas.Health, secured=False)
-def health(context: Context) -> Answer:
+async def health(context: Context) -> Answer:
     """Say whether the queue works, and whether it keeps its promise of durability."""
-    found = context.engine.health()
+    found = await context.engine.health()
     status = "unsafe" if found.unsafe else "ok"
     return Answer(
         json.dumps(
@@ -24,13 +23,18 @@ def health(context: Context) -> Answer:
 
 
 @operation("GET", "/metrics", answer=str)
-def metrics(context: Context) -> Answer:
+async def metrics(context: Context) -> Answer:
     """Metrics in Prometheus' text format."""
-    text = generate_latest(registry(context)).decode()
+    text = await exposition(context)
     return Answer(text, media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
 @operation("GET", "/openapi.json", answer=Object)
-def openapi(context: Context) -> Answer:
+async def openapi(context: Context) -> Answer:
     """Describe the routes as OpenAPI 3.1."""
-    return Answer(json.dumps(document()))
+    return Answer(_document())
+
+
+@cache
+def _document() -> str:
+    return json.dumps(document())

@@ -1,6 +1,5 @@
 """Subscribers: subscribe, look at, unsubscribe, fetch, ack, seek."""
 
-import json
 import time
 
 from server import engines
@@ -20,10 +19,10 @@ _MISSING = ("topic_not_found", "subscriber_not_found")
     statuses=(201, 200),
     errors=("topic_not_found", "offset_out_of_range", "invalid_name"),
 )
-def subscribe(context: Context, body: schemas.NewSubscriber, topic: str) -> Answer:
+async def subscribe(context: Context, body: schemas.NewSubscriber, topic: str) -> Answer:
     """Subscribe to a topic; a subscriber that is there already is not moved."""
     start = body.start.timestamp if isinstance(body.start, schemas.At) else body.start
-    subscriber, created = context.engine.subscribe(topic, body.subscriber, start)
+    subscriber, created = await context.engine.subscribe(topic, body.subscriber, start)
     return Answer(subscriber, 201 if created else 200)
 
 
@@ -34,22 +33,23 @@ def subscribe(context: Context, body: schemas.NewSubscriber, topic: str) -> Answ
     answer=schemas.Subscribers,
     errors=("topic_not_found",),
 )
-def list_subscribers(context: Context, query: schemas.Page, topic: str) -> Answer:
+async def list_subscribers(context: Context, query: schemas.Page, topic: str) -> Answer:
     """List a topic's subscribers in the order of their names, a page at a time."""
     limit = min(query.limit, MAX_LIMIT)
-    return Answer('{"subscribers":[' + context.engine.subscribers(topic, query.after, limit) + "]}")
+    page = await context.engine.subscribers(topic, query.after, limit)
+    return Answer('{"subscribers":[' + page + "]}")
 
 
 @operation("GET", _ONE, answer=schemas.Subscriber, errors=_MISSING)
-def get_subscriber(context: Context, topic: str, subscriber: str) -> Answer:
+async def get_subscriber(context: Context, topic: str, subscriber: str) -> Answer:
     """Look at a subscriber."""
-    return Answer(context.engine.subscriber(topic, subscriber))
+    return Answer(await context.engine.subscriber(topic, subscriber))
 
 
 @operation("DELETE", _ONE, statuses=(204,), errors=_MISSING)
-def unsubscribe(context: Context, topic: str, subscriber: str) -> Answer:
+async def unsubscribe(context: Context, topic: str, subscriber: str) -> Answer:
     """Remove a subscriber with its position."""
-    context.engine.unsubscribe(topic, subscriber)
+    await context.engine.unsubscribe(topic, subscriber)
     context.wakeups.happened(topic)
     return Answer()
 
@@ -63,7 +63,7 @@ def unsubscribe(context: Context, topic: str, subscriber: str) -> Answer:
     answer_headers=schemas.FetchedHeaders,
     errors=(*_MISSING, "stale_epoch", "offset_out_of_range"),
 )
-def fetch(
+async def fetch(
     context: Context,
     query: schemas.FetchQuery,
     headers: schemas.FetchHeaders,
@@ -72,10 +72,10 @@ def fetch(
 ) -> Answer:
     """Fetch the messages after the position, in order; nothing moves."""
     limit = min(query.limit, MAX_LIMIT)
-    found = context.engine.fetch(topic, subscriber, limit, query.after, query.epoch)
+    found = await context.engine.fetch(topic, subscriber, limit, query.after, query.epoch)
     other = headers.client and context.readers.other(topic, subscriber, headers.client)
     if not found.messages and query.wait > 0:
-        found = _wait(context, topic, subscriber, limit, query)
+        found = await _wait(context, topic, subscriber, limit, query)
     return Answer(
         f'{{"topic":"{topic}","subscriber":"{subscriber}","position":{found.position},'
         f'"epoch":{found.epoch},"head":{found.head},"messages":[{found.messages}]}}',
@@ -83,17 +83,18 @@ def fetch(
     )
 
 
-def _wait(
+async def _wait(
     context: Context, topic: str, subscriber: str, limit: int, query: schemas.FetchQuery
 ) -> engines.Fetched:
+    asked = (topic, subscriber, limit, query.after, query.epoch)
     deadline = time.monotonic() + query.wait
     with context.wakeups.watch(topic) as watch:
         while True:
-            found = context.engine.fetch(topic, subscriber, limit, query.after, query.epoch)
+            found = await context.looks.find(asked, lambda: context.engine.fetch(*asked))
             left = deadline - time.monotonic()
             if found.messages or left <= 0 or context.wakeups.stopping:
                 return found
-            watch.wait(left)
+            await watch.wait(left)
 
 
 @operation(
@@ -103,11 +104,11 @@ def _wait(
     answer=schemas.Acked,
     errors=(*_MISSING, "stale_epoch", "offset_out_of_range"),
 )
-def ack(context: Context, body: schemas.Ack, topic: str, subscriber: str) -> Answer:
+async def ack(context: Context, body: schemas.Ack, topic: str, subscriber: str) -> Answer:
     """Say that everything up to an offset is done."""
-    return Answer(
-        json.dumps(context.engine.ack(topic, subscriber, body.offset, body.epoch)._asdict())
-    )
+    asked = engines.Ack(subscriber, body.offset, body.epoch)
+    position, epoch, head, lag = await context.fusion.ack(topic, asked)
+    return Answer(f'{{"position":{position},"epoch":{epoch},"head":{head},"lag":{lag}}}')
 
 
 @operation(
@@ -117,8 +118,8 @@ def ack(context: Context, body: schemas.Ack, topic: str, subscriber: str) -> Ans
     answer=schemas.Subscriber,
     errors=(*_MISSING, "offset_out_of_range"),
 )
-def seek(context: Context, body: schemas.Move, topic: str, subscriber: str) -> Answer:
+async def seek(context: Context, body: schemas.Move, topic: str, subscriber: str) -> Answer:
     """Move one subscriber to a position."""
-    moved = context.engine.seek(topic, subscriber, body.offset, body.timestamp, body.dry_run)
+    moved = await context.engine.seek(topic, subscriber, body.offset, body.timestamp, body.dry_run)
     context.wakeups.happened(topic)
     return Answer(moved)

@@ -15,28 +15,28 @@ from server.http.operations import Answer, Context, operation
     statuses=(201,),
     errors=("topic_exists", "invalid_name"),
 )
-def create_topic(context: Context, body: schemas.NewTopic) -> Answer:
+async def create_topic(context: Context, body: schemas.NewTopic) -> Answer:
     """Make a topic."""
-    return Answer(context.engine.create_topic(body.topic, body.description))
+    return Answer(await context.engine.create_topic(body.topic, body.description))
 
 
 @operation("GET", "/topics", query=schemas.Page, answer=schemas.Topics)
-def list_topics(context: Context, query: schemas.Page) -> Answer:
+async def list_topics(context: Context, query: schemas.Page) -> Answer:
     """List topics in the order of their names, a page at a time."""
     limit = min(query.limit, MAX_LIMIT)
-    return Answer('{"topics":[' + context.engine.topics(query.after, limit) + "]}")
+    return Answer('{"topics":[' + await context.engine.topics(query.after, limit) + "]}")
 
 
 @operation("GET", "/topics/<topic>", answer=schemas.Topic, errors=("topic_not_found",))
-def get_topic(context: Context, topic: str) -> Answer:
+async def get_topic(context: Context, topic: str) -> Answer:
     """Look at a topic."""
-    return Answer(context.engine.topic(topic))
+    return Answer(await context.engine.topic(topic))
 
 
 @operation("DELETE", "/topics/<topic>", statuses=(204,), errors=("topic_not_found",))
-def delete_topic(context: Context, topic: str) -> Answer:
+async def delete_topic(context: Context, topic: str) -> Answer:
     """Delete a topic with its messages and subscribers."""
-    context.engine.delete_topic(topic)
+    await context.engine.delete_topic(topic)
     context.wakeups.happened(topic)
     return Answer()
 
@@ -48,8 +48,10 @@ def delete_topic(context: Context, topic: str) -> Answer:
     answer=schemas.Reset,
     errors=("topic_not_found", "offset_out_of_range"),
 )
-def reset_topic(context: Context, body: schemas.Move, topic: str) -> Answer:
+async def reset_topic(context: Context, body: schemas.Move, topic: str) -> Answer:
     """Move every subscriber of a topic to a position, at once."""
-    offset, subscribers = context.engine.reset(topic, body.offset, body.timestamp, body.dry_run)
+    offset, subscribers = await context.engine.reset(
+        topic, body.offset, body.timestamp, body.dry_run
+    )
     context.wakeups.happened(topic)
     return Answer(json.dumps({"topic": topic, "offset": offset, "subscribers": subscribers}))
