@@ -130,6 +130,11 @@ class Received:
         """Whether somebody waits for the rest of the body."""
         return self._waiter is not None
 
+    @property
+    def in_doubt(self) -> bool:
+        """Whether the body may follow or not: the client has not been told to send it."""
+        return self._expects and not self.whole
+
     def take(self, data: bytes) -> None:
         """Keep a piece of the body, unless nobody is going to want it."""
         if self.answered or self._problem or not 0 <= self._length <= MAX_BODY:
@@ -153,8 +158,6 @@ class Received:
 
     def answer(self) -> None:
         """Say that the request has its answer: nobody wants its body any more."""
-        if self._expects and not self.whole:  # it may follow, or it may not: nobody can tell
-            self.keep = False
         self.answered = True
         self._release()
 
