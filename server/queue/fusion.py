@@ -103,7 +103,7 @@ class _Line(Generic[Item, Result]):
         calls: list[_Call[Item, Result]] = []
         size = 0
         for call in self.waiting:
-            if call.holder in self.held:
+            if call.holder in self.held or call.answer.done():  # or its caller is leaving
                 continue
             if calls and (len(calls) >= _MOST or size + call.size > _SIZE):
                 break

@@ -1,23 +1,25 @@
 """Fusion: publishes that share a transaction are answered, refused and lost each as if it were alone."""
 
-import threading
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, contextmanager
+import asyncio
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import ExitStack, closing, contextmanager
+from typing import Any, TypeVar
 
 import pytest
 from psycopg2.extensions import connection, make_dsn, parse_dsn
 
 from server.engines import Batch, Published
+from server.engines.errors import EngineError, Unavailable
 from server.engines.postgres.engine import PostgresEngine
-from server.http.errors import Problem
 from server.queue import fusion as fusion_module
-from server.queue.fusion import Fusion
+from server.queue.fusion import Fusion, Lines
+from tests.loop import Loop, looping
 from tests.proxy import CuttingProxy, cutting
 from tests.server.history import faults
 from tests.waiting import until
 
+T = TypeVar("T")
 Connect = Callable[[], connection]
 
 
@@ -33,24 +35,28 @@ class Counting(PostgresEngine):
         super().__init__(dsn)
         self.groups: list[int] = []
 
-    def publish(self, topic: str, batches: Sequence[Batch]) -> list[Published]:
+    async def publish(self, topic: str, batches: Sequence[Batch]) -> list[Published]:
         self.groups.append(len(batches))
-        return super().publish(topic, batches)
+        return await super().publish(topic, batches)
 
 
 class Stand:
-    """An engine with the topic ``t``, a fusion in front of it, and publishers in threads."""
+    """An engine with the topic ``t``, a fusion in front of it, and publishers, on a loop."""
 
-    def __init__(self, engine: Counting, fusion: Fusion, connect: Connect) -> None:
+    def __init__(self, loop: Loop, engine: Counting, fusion: Fusion, connect: Connect) -> None:
         self.engine = engine
         self.fusion = fusion
         self.published: list[str] = []
         self._connect = connect
-        self._threads = ThreadPoolExecutor(80)
+        self._loop = loop
+
+    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Carry a coroutine out."""
+        return self._loop.run(coroutine)
 
     def publish(self, batch: Batch) -> Future[Published]:
         """Begin to publish."""
-        return self._threads.submit(self.fusion.publish, "t", batch)
+        return self._loop.submit(self.fusion.publish("t", batch))
 
     def lined_up(self, batches: Sequence[Batch]) -> list[Future[Published]]:
         """Begin to publish one batch after the other, while somebody else leads."""
@@ -64,14 +70,20 @@ class Stand:
 
     def waiting(self) -> int:
         """How many wait for the topic."""
-        return len(self.fusion._lines.get("t", ()))
+        line = self.lines.get("t")
+        return len(line.waiting) if line else 0
+
+    @property
+    def lines(self) -> dict[str, Any]:
+        """Who waits."""
+        return self.fusion._publishes._lines
 
     @contextmanager
     def held(
         self, statement: str = "select queue.publish('t', '0')"
     ) -> Iterator[Future[Published]]:
         """Hold the topic's lock: a leader is stuck at it, with the message ``first``, and others line up."""
-        until(lambda: not self.fusion._lines)
+        until(lambda: not self.lines)
         with closing(self._connect()) as session, session.cursor() as cursor:
             cursor.execute(statement)
             before = len(self.engine.groups)
@@ -87,34 +99,35 @@ class Stand:
                               from queue.messages where topic = 't' order by "offset") m""")
             return cursor.fetchall()
 
-    def close(self) -> None:
-        """End everything."""
-        self._threads.shutdown()
-        self.engine.close()
-
 
 @pytest.fixture
-def make(dsn: str, connect: Connect) -> Iterator[Callable[..., Stand]]:
+def make(
+    dsn: str, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[..., Stand]]:
     """Make stands, with a planted bug or without."""
     with closing(connect()) as session, session.cursor() as cursor:
         cursor.execute("select queue.create_topic('t')")
         session.commit()
-    made: list[Stand] = []
+    with looping() as loop, ExitStack() as stack:
 
-    def make_one(
-        kind: type[Fusion] = Fusion, engine: Counting | None = None, patience: float = 5.0
-    ) -> Stand:
-        engine = engine or Counting(dsn)
-        told: list[str] = []
-        stand = Stand(engine, kind(engine, told.append, patience=patience), connect)
-        stand.published = told
-        made.append(stand)
-        return stand
+        def make_one(
+            planted: dict[str, object] | None = None,
+            engine: Counting | None = None,
+            patience: float = 5.0,
+        ) -> Stand:
+            for name, bug in (planted or {}).items():
+                monkeypatch.setattr(fusion_module, name, bug)
+            engine = engine or Counting(dsn)
+            stack.callback(lambda: loop.run(engine.close()))
+            told: list[str] = []
+            fusion = Fusion(engine, told.append, patience=patience)
+            stand = Stand(loop, engine, fusion, connect)
+            stand.published = told
+            if not planted:  # nobody is forgotten
+                stack.callback(lambda: until(lambda: stand.lines == {}))
+            return stand
 
-    yield make_one
-    for stand in made:
-        stand.close()
-        assert type(stand.fusion) is not Fusion or stand.fusion._lines == {}  # nobody is forgotten
+        yield make_one
 
 
 @pytest.fixture
@@ -123,11 +136,11 @@ def stand(make: Callable[..., Stand]) -> Stand:
     return make()
 
 
-def outcome(call: Future[Published]) -> Published | Problem:
+def outcome(call: Future[Published]) -> Published | EngineError:
     """Return how a call ended."""
     try:
         return call.result(20)
-    except Problem as problem:
+    except EngineError as problem:
         return problem
 
 
@@ -154,7 +167,7 @@ def test_batches_keep_their_place_and_their_parts(stand: Stand) -> None:
             ]
         )
     assert [call.result(20) for call in calls] == [(2, 4, False), (5, 6, False), (7, 7, False)]
-    found = stand.engine.browse("t", 5, 2).messages
+    found = stand.run(stand.engine.browse("t", 5, 2)).messages
     assert '"key":"k","headers":{"h": 1},"payload":"a"}' in found
     assert '"payload":"b"}' in found and found.count('"key"') == found.count('"headers"') == 1
 
@@ -175,7 +188,7 @@ def test_one_bad_publish_harms_no_neighbour(make: Callable[..., Stand]) -> None:
 
 def neighbours(stand: Stand) -> None:
     """Expect each of a group to be answered for itself alone."""
-    stand.fusion.publish("t", one("known", producer="p", sequence=1))
+    stand.run(stand.fusion.publish("t", one("known", producer="p", sequence=1)))
     with stand.held():
         calls = stand.lined_up(
             [
@@ -189,7 +202,9 @@ def neighbours(stand: Stand) -> None:
             ]
         )
     found = [outcome(call) for call in calls]
-    assert [each.code if isinstance(each, Problem) else each.first_offset for each in found] == [
+    assert [
+        each.code if isinstance(each, EngineError) else each.first_offset for each in found
+    ] == [
         3,
         "invalid_message",
         4,
@@ -206,7 +221,7 @@ def test_a_topic_that_is_gone_is_gone_for_everybody(stand: Stand) -> None:
     with stand.held("select queue.delete_topic('t')") as leader:
         calls = [leader, *stand.lined_up([one(n) for n in range(3)])]
     for call in calls:
-        with pytest.raises(Problem) as problem:
+        with pytest.raises(EngineError) as problem:
             call.result(20)
         assert problem.value.code == "topic_not_found"
 
@@ -241,10 +256,10 @@ class CutOff(Counting):
         super().__init__(dsn)
         self._proxy = proxy
 
-    def publish(self, topic: str, batches: Sequence[Batch]) -> list[Published]:
+    async def publish(self, topic: str, batches: Sequence[Batch]) -> list[Published]:
         if self.groups.count(len(batches)) and len(batches) > 1:
             self._proxy.left = 1  # the statement is prepared: what is cut is its outcome
-        return super().publish(topic, batches)
+        return await super().publish(topic, batches)
 
 
 @contextmanager
@@ -254,18 +269,17 @@ def cut_off(dsn: str) -> Iterator[tuple[CutOff, CuttingProxy]]:
     with cutting(f"{parts['host']}/.s.PGSQL.{parts['port']}", 0) as proxy:
         host, port = proxy.server_address[:2]
         led = make_dsn(dsn, host=str(host), port=port, sslmode="disable", gssencmode="disable")
-        with closing(CutOff(led, proxy)) as engine:
-            yield engine, proxy
+        yield CutOff(led, proxy), proxy
 
 
 def test_an_unknown_outcome_is_unknown_to_all(make: Callable[..., Stand], dsn: str) -> None:
-    lost(make, dsn, Fusion)
+    lost(make, dsn)
 
 
-def lost(make: Callable[..., Stand], dsn: str, kind: type[Fusion]) -> None:
+def lost(make: Callable[..., Stand], dsn: str, planted: dict[str, object] | None = None) -> None:
     """Expect a lost connection to be told to all it concerns, and what they sent to be stored once."""
     with cut_off(dsn) as (engine, proxy):
-        stand = make(kind, engine)
+        stand = make(planted, engine)
         with stand.held():
             first = stand.lined_up([one(n, producer="p", sequence=n) for n in range(5)])
         assert [call.result(20).first_offset for call in first] == [2, 3, 4, 5, 6]
@@ -275,7 +289,7 @@ def lost(make: Callable[..., Stand], dsn: str, kind: type[Fusion]) -> None:
         assert proxy.cut == 1
         # the database carried it out before the answer was lost, and each was told that it may have
         assert [value for _, value in stand.stored()[7:]] == list("01234")
-        assert [isinstance(each, Problem) and each.outcome for each in found] == ["unknown"] * 5
+        assert [isinstance(each, EngineError) and each.outcome for each in found] == ["unknown"] * 5
 
 
 def test_a_numbered_publish_of_unknown_outcome_is_found_again(
@@ -289,7 +303,7 @@ def test_a_numbered_publish_of_unknown_outcome_is_found_again(
         with stand.held():
             calls = stand.lined_up(batches)
         assert {outcome(call).outcome for call in calls} == {"unknown"}  # type: ignore[union-attr]
-        again = [stand.fusion.publish("t", batch) for batch in batches]
+        again = [stand.run(stand.fusion.publish("t", batch)) for batch in batches]
     assert again == [(6, 6, True), (7, 7, True), (8, 8, True)]
 
 
@@ -303,27 +317,26 @@ def given_up(stand: Stand) -> None:
         calls = [stand.publish(one(n)) for n in range(10)]
         for call in calls:
             problem = outcome(call)
-            assert isinstance(problem, Problem)
-            assert (problem.status, problem.outcome) == (503, "none")
+            assert type(problem) is Unavailable and problem.outcome == "none"
         assert not leader.done()  # it is at the database, which has a limit of its own
     assert leader.result(20) == (1, 1, False)
-    assert stand.fusion.publish("t", one("last")).first_offset == 2
+    assert stand.run(stand.fusion.publish("t", one("last"))).first_offset == 2
     assert stand.stored() == [(1, "first"), (2, "last")]
 
 
 def test_a_stuck_topic_harms_no_other(stand: Stand) -> None:
-    stand.engine.create_topic("other", None)
+    stand.run(stand.engine.create_topic("other", None))
     with stand.held():
         stand.lined_up([one(n) for n in range(40)])
-        assert stand.fusion.publish("other", one(1)).first_offset == 1
+        assert stand.run(stand.fusion.publish("other", one(1))).first_offset == 1
         assert stand.engine.groups == [1, 1]  # one connection is stuck, however many wait
 
 
 class Broken(Counting):
     """An engine with a bug: its groups fail in a way that nobody has thought of."""
 
-    def publish(self, topic: str, batches: Sequence[Batch]) -> list[Published]:
-        stored = super().publish(topic, batches)
+    async def publish(self, topic: str, batches: Sequence[Batch]) -> list[Published]:
+        stored = await super().publish(topic, batches)
         if len(batches) > 1:
             raise RuntimeError("after the commit")
         return stored
@@ -341,21 +354,37 @@ def test_what_nobody_thought_of_leaves_nobody_waiting_and_stores_nothing_twice(
     assert [value for _, value in stand.stored()] == ["first", "0", "1", "2"]
 
 
-def crowd(stand: Stand, publishers: int = 16, each: int = 40) -> None:
-    """Publish from many threads at once; expect each to be told where its messages are."""
-    begin = threading.Barrier(publishers)
+def test_who_leaves_before_the_turn_is_not_sent_and_after_it_is(stand: Stand) -> None:
+    leaves(stand)
 
-    def publish(publisher: int) -> list[tuple[str, int]]:
-        begin.wait(20)
+
+def leaves(stand: Stand) -> None:
+    """Expect a publish that was handed over to be carried out, though its caller left; no other one."""
+    with stand.held() as leader:
+        calls = stand.lined_up([one("left"), one("stayed")])
+        assert calls[0].cancel()
+        until(lambda: stand.waiting() == 1)
+        assert leader.cancel()
+    assert calls[1].result(20).first_offset == 2
+    assert stand.stored() == [(1, "first"), (2, "stayed")]
+
+
+def crowd(stand: Stand, publishers: int = 16, each: int = 40) -> None:
+    """Publish from many tasks at once; expect each to be told where its messages are."""
+
+    async def publish(publisher: int) -> list[tuple[str, int]]:
         told = []
         for n in range(each):
             numbers = {"producer": f"p{publisher}", "sequence": n} if publisher % 2 else {}
             value = f"{publisher}-{n}"
-            told.append((value, stand.fusion.publish("t", one(value, **numbers)).first_offset))
+            stored = await stand.fusion.publish("t", one(value, **numbers))
+            told.append((value, stored.first_offset))
         return told
 
-    with ThreadPoolExecutor(publishers) as threads:
-        told = list(threads.map(publish, range(publishers)))
+    async def all_of_them() -> list[list[tuple[str, int]]]:
+        return await asyncio.gather(*map(publish, range(publishers)))
+
+    told = stand.run(all_of_them())
     wrong = faults([pair for own in told for pair in own], stand.stored())
     for own in told:  # each waited for its answer before it sent the next
         offsets = [offset for _, offset in own]
@@ -369,64 +398,69 @@ def test_a_crowd_is_told_where_its_messages_are(stand: Stand) -> None:
     assert len(stand.engine.groups) < 16 * 40  # some were together
 
 
-class Mixed(Fusion):
+class Mixed(Lines):  # type: ignore[type-arg]
     """A planted bug: the answers of a group are dealt out in the wrong order."""
 
-    def _carry_out(self, topic: str, batches: Sequence[Batch]) -> Sequence[Published | Exception]:
-        return list(reversed(super()._carry_out(topic, batches)))
+    async def _outcomes(self, topic, calls):  # type: ignore[no-untyped-def]
+        return list(reversed(await super()._outcomes(topic, calls)))
 
 
-class Harsh(Fusion):
+def harsh(calls: Any, outcomes: Any) -> Any:
     """A planted bug: one bad publish is bad for all."""
-
-    def _carry_out(self, topic: str, batches: Sequence[Batch]) -> Sequence[Published | Exception]:
-        try:
-            return self._engine.publish(topic, batches)
-        except Problem as problem:
-            return [problem] * len(batches)
+    return []
 
 
-class Stubborn(Fusion):
+def stubborn(calls: Any, outcomes: Any) -> Any:
     """A planted bug: what may have happened is done again, each alone."""
-
-    def _carry_out(self, topic: str, batches: Sequence[Batch]) -> Sequence[Published | Exception]:
-        outcomes = super()._carry_out(topic, batches)
-        if len(batches) > 1 and isinstance(outcomes[0], Problem):
-            return [super(Stubborn, self)._carry_out(topic, [each])[0] for each in batches]
-        return outcomes
+    failed = len(calls) > 1 and isinstance(outcomes[0], Exception)
+    return [[call] for call in calls] if failed else []
 
 
-class Forgetful(Fusion):
+class Impatient(Lines):  # type: ignore[type-arg]
     """A planted bug: who gives up stays in the line."""
 
-    def _promoted(self, line: deque[fusion_module._Call], call: fusion_module._Call) -> bool:
-        if not call.woken.acquire(timeout=self._patience):
-            raise Problem("unavailable", "gave up")
-        return call.outcome is None
+    def _give_up(self, line, call):  # type: ignore[no-untyped-def]
+        line.waiting[fusion_module._Call(call.item, call.holder, call.size)] = None
+        call.end(Unavailable("gave up"))
 
 
-class Selfish(Fusion):
+class Selfish(Lines):  # type: ignore[type-arg]
     """A planted bug: a leader does not hand on the lead."""
 
-    def _lead(
-        self, topic: str, line: deque[fusion_module._Call], leader: fusion_module._Call
-    ) -> None:
-        super()._lead(topic, deque(), leader)
+    def _pass_on(self, topic, line):  # type: ignore[no-untyped-def]
+        if not line.waiting:
+            super()._pass_on(topic, line)
+
+
+class Careless(Lines):  # type: ignore[type-arg]
+    """A planted bug: who leaves takes the publish that is at the engine along."""
+
+    async def call(self, topic, item):  # type: ignore[no-untyped-def]
+        try:
+            return await super().call(topic, item)
+        except asyncio.CancelledError:
+            for task in self._tasks:
+                task.cancel()
+            raise
 
 
 @pytest.mark.parametrize(
-    ("kind", "check"),
+    ("planted", "check"),
     [
-        (Mixed, lambda make, dsn, kind: crowd(make(kind))),
-        (Harsh, lambda make, dsn, kind: neighbours(make(kind))),
-        (Forgetful, lambda make, dsn, kind: given_up(make(kind, patience=0.2))),
-        (Selfish, lambda make, dsn, kind: crowd(make(kind, patience=0.2))),
-        (Stubborn, lost),
+        ({"Lines": Mixed}, lambda make, dsn, planted: crowd(make(planted))),
+        ({"_parts": harsh}, lambda make, dsn, planted: neighbours(make(planted))),
+        ({"Lines": Impatient}, lambda make, dsn, planted: given_up(make(planted, patience=0.2))),
+        ({"Lines": Selfish}, lambda make, dsn, planted: crowd(make(planted, patience=0.2))),
+        ({"Lines": Careless}, lambda make, dsn, planted: leaves(make(planted, patience=0.2))),
+        ({"_parts": stubborn}, lost),
     ],
 )
 def test_planted_bugs_are_caught(
-    make: Callable[..., Stand], dsn: str, kind: type[Fusion], check: Callable[..., object]
+    make: Callable[..., Stand],
+    dsn: str,
+    planted: dict[str, object],
+    check: Callable[..., object],
 ) -> None:
     """The control of the tests above."""
-    with pytest.raises((AssertionError, Problem)):
-        check(make, dsn, kind)
+    with pytest.raises((AssertionError, EngineError)):
+        check(make, dsn, planted)

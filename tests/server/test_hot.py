@@ -1,18 +1,20 @@
 """The hot routes answer to the letter what Flask answers: only who routes the request is another one."""
 
-import io
+import asyncio
 import re
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from typing import Any
 
 import psycopg2
 import pytest
 
 from server.engines.postgres.embedded import EmbeddedPostgres
-from server.http.door import Door, Reply
+from server.http.app import Environ
+from server.http.door import Door
 from server.http.hot import HotRoutes
 from server.http.operations import Operation
+from server.http.reply import Reply
+from server.http.request import Request
 from tests.conftest import EPOCHS_FROM_0, database
 from tests.server.attacks import BODIES, GOOD, NAMES, NUMBERS, REQUESTS
 from tests.server.raw import JSON, exchange, request
@@ -170,7 +172,7 @@ class Recording(Door):
     def __init__(self) -> None:
         self.asked: list[tuple[str, dict[str, str]]] = []
 
-    def answer(self, one: Operation, environ: dict[str, Any], path: dict[str, str]) -> Reply:
+    async def answer(self, one: Operation, request: Request, path: dict[str, str]) -> Reply:
         """Remember."""
         self.asked.append((one.name, path))
         return Reply(200, [], b"hot")
@@ -195,8 +197,11 @@ class Recording(Door):
 )
 def test_what_is_hot(method: str, path: str, name: str | None) -> None:
     door = Recording()
-    routes = HotRoutes(door, lambda environ, start: [b"others"])
-    environ = {"REQUEST_METHOD": method, "PATH_INFO": path, "wsgi.input": io.BytesIO()}
-    answer = list(routes(environ, lambda *_: lambda data: None))
-    assert answer == [b"hot" if name else b"others"]
+
+    async def others(request: Request) -> Reply:
+        return Reply(200, [], b"others")
+
+    environ = {"REQUEST_METHOD": method, "PATH_INFO": path, "QUERY_STRING": ""}
+    answer = asyncio.run(HotRoutes(door, others)(Environ(environ)))
+    assert answer.body == (b"hot" if name else b"others")
     assert [asked for asked, _ in door.asked] == ([name] if name else [])

@@ -3,7 +3,6 @@
 import logging
 import re
 from collections.abc import Callable
-from contextlib import closing
 from typing import Any
 
 import pytest
@@ -141,8 +140,8 @@ def test_what_is_not_written_is_not_put_together(
     made: list[str] = []
     monkeypatch.setattr(logs.log, "makeRecord", lambda *args, **_: made.append("record"))
     monkeypatch.setattr(logs.log, "handle", lambda _: None)
-    with closing(PostgresEngine(dsn)) as engine:
-        client = application(engine).test_client()
+    with application(PostgresEngine(dsn)) as app:
+        client = app.test_client()
         for level, count in ((logging.ERROR, 0), (logging.INFO, 1)):
             logs.log.setLevel(level)
             assert client.get("/nowhere").status_code == 404

@@ -1,20 +1,23 @@
 """Long polls: what wakes them, what they cost, and how they end."""
 
+import asyncio
+import os
 import socket
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, asynccontextmanager, closing
+from pathlib import Path
 from typing import Any
 
 import psycopg2
 import pytest
 from psycopg2.extensions import connection
 
-from server.engines import Batch
+from server.engines import Batch, Engine
+from server.engines.errors import Unavailable
 from server.engines.postgres.engine import PostgresEngine
-from server.http.errors import Problem
-from server.queue.wakeups import Wakeups
+from server.queue.wakeups import Wakeups, Watch
+from tests.loop import looping
 from tests.server.answers import ok, refused
 from tests.server.raw import request
 from tests.server_process import ServerProcess
@@ -153,10 +156,28 @@ def test_a_wait_ends_by_itself(main: ServerProcess) -> None:
     assert ok(main.call("GET", POLL + "&after=0", timeout=SOON))["messages"]
 
 
-def test_a_client_that_leaves_gives_its_place_back(main: ServerProcess) -> None:
-    with pytest.raises(Exception, match="timed out"):
-        main.call("GET", "/topics/t/subscribers/s/messages?wait=2", timeout=0.5)
-    until(lambda: waiting(main) == 0)
+@pytest.mark.parametrize("program", ["server", "tests.flask_alone"])
+def test_a_client_that_leaves_frees_its_place_at_once(
+    start_server: Callable[..., ServerProcess], connect: Callable[[], connection], program: str
+) -> None:
+    """Five places and five leavers; the sixth is served."""
+    server = start_server(program=program, queue_long_polls="5")
+    sql(connect, "select queue.create_topic('t')::text")
+    sql(connect, "select queue.subscribe('t', 's')::text")
+    ask = request("GET", POLL.encode(), head=b"", length=False)
+    with ExitStack() as opened:
+        polls = [opened.enter_context(closing(_begin(server, ask))) for _ in range(5)]
+        until(lambda: waiting(server) == 5)
+        refused(server.call("GET", POLL, timeout=5), "unavailable")
+    assert all(one.fileno() < 0 for one in polls)
+    until(lambda: waiting(server) == 0, 1)  # what they asked for would take a minute
+    with ThreadPoolExecutor(1) as pool:
+        sixth = pool.submit(server.call, "GET", POLL, timeout=90)
+        until(lambda: waiting(server) == 1)
+        ok(server.call("POST", "/topics/t/messages", {"payloads": [1]}), 201)
+        assert offsets(sixth) == [1]
+    left = [line for line in server.call("GET", "/metrics").text.splitlines() if '"left"' in line]
+    assert left == ['queue_requests_total{operation="fetch",status="left"} 5.0']
 
 
 def test_one_poll_too_many_is_refused_at_once(
@@ -186,14 +207,17 @@ def test_polls_end_early_and_well_when_the_server_stops(
 def test_a_thousand_polls(
     start_server: Callable[..., ServerProcess], connect: Callable[[], connection], dsn: str
 ) -> None:
-    """They hold no database connection, others are served, and one publish wakes them all."""
-    server = start_server()
+    """They hold no connection, no thread and little memory; others are served, and one publish wakes them all."""
+    server = start_server(queue_long_polls="1000")
     sql(connect, "select queue.create_topic('t')::text")
     sql(connect, "select queue.subscribe('t', 's')::text")
     ask = request("GET", POLL.encode(), head=b"", length=False)
+    before = memory(server)
     with ExitStack() as opened:
         polls = [opened.enter_context(closing(_begin(server, ask))) for _ in range(1000)]
         until(lambda: waiting(server) == 1000, 30)
+        assert memory(server) - before < 40 * 2**20
+        assert len(list(Path(f"/proc/{server.worker()}/task").iterdir())) < 32
         backends = """select count(*) from pg_stat_activity
                       where datname = current_database() and application_name = 'queue-server'"""
         # 16 in the pool, one to listen, one to announce; all of them idle
@@ -205,6 +229,12 @@ def test_a_thousand_polls(
         woken = [_rest(one) for one in polls]
     assert sum(b" 200 OK" in one and b'"woken"' in one for one in woken) == 1000
     until(lambda: waiting(server) == 0)
+
+
+def memory(server: ServerProcess) -> int:
+    """Return what the worker holds, in bytes."""
+    pages = Path(f"/proc/{server.worker()}/statm").read_text().split()[1]
+    return int(pages) * os.sysconf("SC_PAGE_SIZE")
 
 
 def _begin(server: ServerProcess, data: bytes) -> socket.socket:
@@ -223,10 +253,10 @@ def _rest(sock: socket.socket) -> bytes:
 class Deaf(PostgresEngine):
     """A planted bug: nothing is announced, and nobody looks."""
 
-    def announce(self, topics: list[str]) -> None:
+    async def announce(self, topics: list[str]) -> None:
         """Tell nobody."""
 
-    def heads(self, topics: list[str]) -> dict[str, int]:
+    async def heads(self, topics: list[str]) -> dict[str, int]:
         """See nothing new."""
         return dict.fromkeys(topics, 0)
 
@@ -234,8 +264,33 @@ class Deaf(PostgresEngine):
 class Mute(PostgresEngine):
     """An engine whose announcements are lost, but which looks."""
 
-    def announce(self, topics: list[str]) -> None:
+    async def announce(self, topics: list[str]) -> None:
         """Tell nobody."""
+
+
+@asynccontextmanager
+async def awake(*engines: Engine) -> AsyncIterator[list[Wakeups]]:
+    """Start wakeups on engines; in the end none of their tasks is left."""
+    before = asyncio.all_tasks()
+    made = [Wakeups(engine, 1) for engine in engines]
+    for wakeups in made:
+        wakeups.start()
+    try:
+        yield made
+    finally:
+        for wakeups in made:
+            await wakeups.stop()
+        assert {task for task in asyncio.all_tasks() if "wakeups" in task.get_name()} == set()
+        for engine in engines:
+            await engine.close()
+    assert asyncio.all_tasks() <= before | {asyncio.current_task()}
+
+
+async def quiet(watch: Watch) -> None:
+    """Wait until nothing happens: the first look says that there is a topic."""
+    async with asyncio.timeout(SOON):
+        while await watch.wait(0.5):
+            pass
 
 
 @pytest.mark.parametrize(("kind", "wakes"), [(PostgresEngine, True), (Mute, True), (Deaf, False)])
@@ -244,46 +299,45 @@ def test_announcements_and_looks_are_what_wakes(
 ) -> None:
     """The control of the tests above: without both, a publish through another server is not noticed."""
     sql(connect, "select queue.create_topic('t')::text")
-    here, there = PostgresEngine(dsn) if kind is not Deaf else Deaf(dsn), kind(dsn)
-    waiter, publisher = Wakeups(here, 1), Wakeups(there, 1)
-    with closing(here), closing(there):
-        for wakeups in (waiter, publisher):
-            wakeups.start()
-        try:
+
+    async def check() -> None:
+        here, there = PostgresEngine(dsn) if kind is not Deaf else Deaf(dsn), kind(dsn)
+        async with awake(here, there) as (waiter, publisher):
             with waiter.watch("t") as watch:
-                until(lambda: not watch.wait(0.5))  # the first look says that there is a topic
-                there.publish("t", [Batch("[1]")])
+                await quiet(watch)
+                await there.publish("t", [Batch("[1]")])
                 publisher.happened("t")
-                assert watch.wait(SOON if wakes else 1) is wakes
-        finally:
-            for wakeups in (waiter, publisher):
-                wakeups.stop()
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("wakeups")]
+                assert await watch.wait(SOON if wakes else 1) is wakes
+
+    with looping() as loop:
+        loop.run(check())
 
 
 class Blind(PostgresEngine):
     """An engine that cannot look: all of its connections are busy."""
 
-    def heads(self, topics: list[str]) -> dict[str, int]:
+    async def heads(self, topics: list[str]) -> dict[str, int]:
         """Fail as a busy pool does."""
-        raise Problem("unavailable", "all database connections are busy")
+        raise Unavailable("all database connections are busy")
 
 
 def test_who_cannot_look_listens_nevertheless(
     dsn: str, connect: Callable[[], connection], caplog: pytest.LogCaptureFixture
 ) -> None:
     sql(connect, "select queue.create_topic('t')::text")
-    with closing(Blind(dsn)) as engine:
-        wakeups = Wakeups(engine, 1)
-        wakeups.start()
-        try:
+
+    async def check() -> None:
+        async with awake(Blind(dsn)) as (wakeups,):
             with wakeups.watch("t") as watch:
-                until(lambda: caplog.text.count("not looked") >= 2)
-                assert not watch.wait(0.5)  # nobody is woken because of it
+                async with asyncio.timeout(SOON):
+                    while caplog.text.count("not looked") < 2:
+                        await asyncio.sleep(0.01)
+                assert not await watch.wait(0.5)  # nobody is woken because of it
                 sql(connect, "select pg_notify('queue_topics', 't')")
-                assert watch.wait(SOON)
-        finally:
-            wakeups.stop()
+                assert await watch.wait(SOON)
+
+    with looping() as loop:
+        loop.run(check())
     assert "not listening" not in caplog.text
 
 

@@ -4,7 +4,6 @@ import copy
 import json
 import re
 from collections import Counter
-from contextlib import closing
 from typing import Any
 
 import jsonschema
@@ -87,13 +86,12 @@ def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
 
 
 def test_the_document_and_the_routes_are_the_same(document: dict[str, Any], dsn: str) -> None:
-    with closing(PostgresEngine(dsn)) as engine:
-        app = application(engine)
-    rules = {
-        (method, re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule))
-        for rule in app.url_map.iter_rules()
-        for method in (rule.methods or set()) - {"HEAD"}
-    }
+    with application(PostgresEngine(dsn)) as app:
+        rules = {
+            (method, re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule))
+            for rule in app.url_map.iter_rules()
+            for method in (rule.methods or set()) - {"HEAD"}
+        }
     assert operations(document) == rules
     assert len(rules) == len(OPERATIONS) == 17
 

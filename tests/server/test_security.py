@@ -226,11 +226,10 @@ def test_a_broken_handler_gives_nothing_away(dsn: str, caplog: pytest.LogCapture
     """A planted bug: the answer is a problem without insides, and the log has the place."""
 
     class Broken(PostgresEngine):
-        def topics(self, after: str | None, limit: int) -> str:
+        async def topics(self, after: str | None, limit: int) -> str:
             raise RuntimeError(f"insides of {dsn}")
 
-    with closing(Broken(dsn)) as engine:
-        app = application(engine)
+    with application(Broken(dsn)) as app:
         client: FlaskClient = app.test_client()
         answer = client.get("/topics")
         assert client.get("/health").status_code == 200
