@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack, closing, contextmanager
+from random import Random
 from typing import Any, TypeVar
 
 import pytest
@@ -374,7 +375,10 @@ def crowd(stand: Stand, publishers: int = 16, each: int = 40) -> None:
 
     async def publish(publisher: int) -> list[tuple[str, int]]:
         told = []
+        order = Random(publisher)
         for n in range(each):
+            for _ in range(order.randrange(4)):  # some come while the others' group is at work
+                await asyncio.sleep(0)
             numbers = {"producer": f"p{publisher}", "sequence": n} if publisher % 2 else {}
             value = f"{publisher}-{n}"
             stored = await stand.fusion.publish("t", one(value, **numbers))

@@ -1,0 +1,314 @@
+"""Waiting and waking on the loop, by themselves: places, books, looks, and the tasks that run as long as the server."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
+
+import pytest
+
+from server.engines import Engine
+from server.engines.errors import EngineError, Unavailable
+from server.queue import housekeeping, looks, wakeups
+from server.queue.housekeeping import Housekeeping
+from server.queue.looks import Looks
+from server.queue.wakeups import Wakeups, Watch
+
+TOPICS = [f"t{n}" for n in range(1000)]
+
+
+class Quiet:
+    """An engine in which nothing happens but what a test says."""
+
+    def __init__(self) -> None:
+        self.announced: list[list[str]] = []
+        self.asked: list[list[str]] = []
+        self.now: dict[str, int] = {}
+        self.failure: EngineError | None = None
+        self.heard: asyncio.Queue[set[str] | EngineError] = asyncio.Queue()
+        self.chunks = [3, 2, 0]
+
+    async def listen(self) -> AsyncIterator[set[str]]:
+        """Yield what a test puts in."""
+        while True:
+            one = await self.heard.get()
+            if isinstance(one, EngineError):
+                raise one
+            yield one
+
+    async def heads(self, topics: list[str]) -> dict[str, int]:
+        """Return ``now``."""
+        self.asked.append(topics)
+        if self.failure:
+            raise self.failure
+        return {topic: self.now[topic] for topic in topics if topic in self.now}
+
+    async def announce(self, topics: list[str]) -> None:
+        """Remember."""
+        self.announced.append(topics)
+        if self.failure:
+            raise self.failure
+
+    async def tidy(self) -> int:
+        """Remove what is left."""
+        if self.failure:
+            raise self.failure
+        return self.chunks.pop(0)
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Let others have the loop until a condition holds."""
+    async with asyncio.timeout(20):
+        while not condition():
+            await asyncio.sleep(0.001)
+
+
+def on_a_loop(check: Callable[[Quiet, Wakeups], Awaitable[None]], capacity: int = 10_000) -> None:
+    """Run a check with wakeups on a quiet engine; in the end nobody watches and no task is left."""
+
+    async def whole() -> None:
+        quiet = Quiet()
+        engine: Engine = quiet  # type: ignore[assignment]
+        made = Wakeups(engine, capacity)
+        made.start()
+        await check(quiet, made)
+        await made.stop()
+        assert (made.waiting, made._watches, made._heads) == (0, {}, {})
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    asyncio.run(whole())
+
+
+async def poll(made: Wakeups, topic: str, seconds: float = 60) -> bool:
+    """Wait for something to happen to a topic."""
+    with made.watch(topic) as watch:
+        return await watch.wait(seconds)
+
+
+async def polls(made: Wakeups, topics: list[str]) -> list[asyncio.Task[bool]]:
+    """Begin to wait for topics; return when all do."""
+    before = made.waiting
+    tasks = [asyncio.ensure_future(poll(made, topic)) for topic in topics]
+    await until(lambda: made.waiting == before + len(topics))
+    await asyncio.sleep(0)
+    return tasks
+
+
+def test_who_is_cancelled_frees_its_place_at_once() -> None:
+    async def check(quiet: Quiet, made: Wakeups) -> None:
+        tasks = await polls(made, ["t"] * 5)
+        with pytest.raises(Unavailable, match="5 long polls wait already") as full:
+            await poll(made, "t")
+        assert full.value.outcome == "none"
+        tasks[0].cancel()
+        with suppress(asyncio.CancelledError):
+            await tasks[0]
+        assert made.waiting == 4
+        (sixth,) = await polls(made, ["t"])
+        made.happened("t")
+        assert await asyncio.gather(sixth, *tasks[1:]) == [True] * 5
+
+    on_a_loop(check, capacity=5)
+
+
+def test_books_are_kept_only_of_what_somebody_watches() -> None:
+    async def check(quiet: Quiet, made: Wakeups) -> None:
+        tasks = await polls(made, TOPICS)
+        await until(lambda: len(made._heads) == len(TOPICS))
+        made._wake(TOPICS)
+        await asyncio.gather(*tasks)
+        assert (made._watches, made._heads) == ({}, {})
+        for topic in TOPICS:  # nobody watches these
+            made.happened(topic)
+        await until(lambda: len(quiet.announced) == 1)
+        assert quiet.announced == [sorted(TOPICS)]
+        assert (made._watches, made._heads, made._untold) == ({}, {}, set())
+        asked = len(quiet.asked)
+        quiet.heard.put_nowait({"t1", "t2"})
+        await until(quiet.heard.empty)
+        assert len(quiet.asked) == asked
+
+    on_a_loop(check)
+
+
+def test_a_head_that_moves_while_its_last_watcher_leaves_has_no_book() -> None:
+    async def check(quiet: Quiet, made: Wakeups) -> None:
+        assert not made._has_moved("t", 1)
+        with made.watch("t"):
+            assert made._has_moved("t", 1)
+            assert not made._has_moved("t", 1)
+            assert made._has_moved("t", -1)
+
+    on_a_loop(check)
+
+
+def test_many_are_woken_some_at_a_time() -> None:
+    """Others have the loop in between."""
+
+    async def check(quiet: Quiet, made: Wakeups) -> None:
+        tasks = await polls(made, ["t"] * 1000)
+        made.happened("t")
+        assert not any(task.done() for task in tasks)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        done = sum(task.done() for task in tasks)
+        assert 0 < done < 1000
+        assert await asyncio.gather(*tasks) == [True] * 1000
+
+    on_a_loop(check)
+
+
+def test_what_is_heard_and_what_is_seen_wakes() -> None:
+    async def check(quiet: Quiet, made: Wakeups) -> None:
+        quiet.now = {"seen": 1, "heard": 1}
+        with made.watch("seen") as seen, made.watch("heard") as heard:
+            await until(lambda: made._heads == {"seen": 1, "heard": 1})
+            assert await seen.wait(60) and await heard.wait(60)  # the first look
+            quiet.heard.put_nowait({"heard"})
+            assert await heard.wait(60)
+            quiet.now["seen"] = 2
+            assert await seen.wait(60)
+            assert not await heard.wait(0.01)
+            del quiet.now["seen"]  # the topic is gone
+            assert await seen.wait(60)
+
+    on_a_loop(check)
+
+
+def test_who_cannot_listen_wakes_all_and_listens_again(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wakeups, "_BETWEEN_ATTEMPTS", 0)
+
+    async def check(quiet: Quiet, made: Wakeups) -> None:
+        tasks = await polls(made, ["a", "b"])
+        quiet.heard.put_nowait(Unavailable("the database is gone"))
+        assert await asyncio.gather(*tasks) == [True, True]
+        tasks = await polls(made, ["a"])
+        quiet.heard.put_nowait({"a"})
+        assert await asyncio.gather(*tasks) == [True]
+        quiet.failure = Unavailable("no connection")
+        made.happened("a")
+        await until(lambda: "not announced: no connection" in caplog.text)
+        tasks = await polls(made, ["a"])
+        await until(lambda: "not looked: no connection" in caplog.text)
+        quiet.failure = None
+        announced = len(quiet.announced)
+        made.happened("a")
+        await until(lambda: len(quiet.announced) > announced)
+        await asyncio.gather(*tasks)
+
+    on_a_loop(check)
+    assert "not listening: the database is gone" in caplog.text
+
+
+def test_the_end_ends_all_waiting() -> None:
+    async def check(quiet: Quiet, made: Wakeups) -> None:
+        tasks = await polls(made, ["a"] * 300)
+        assert not made.stopping
+        await made.stop()
+        assert made.stopping
+        await asyncio.gather(*tasks)
+
+    on_a_loop(check)
+
+
+def test_what_happened_before_the_wait_is_not_missed() -> None:
+    async def check() -> None:
+        watch = Watch()
+        watch.wake()
+        watch.wake()
+        assert await watch.wait(60)
+        assert not await watch.wait(0)
+
+    asyncio.run(check())
+
+
+async def shared(found: Looks[int]) -> list[int]:
+    """Look for the same a hundred times while all turns are taken; return how many looks there were before each."""
+    begun = 0
+    go = asyncio.Event()
+
+    async def look() -> int:
+        nonlocal begun
+        begun += 1
+        before = begun
+        await go.wait()
+        return before
+
+    others = [asyncio.ensure_future(found.find(n, look)) for n in range(looks._AT_ONCE)]
+    await until(lambda: begun == looks._AT_ONCE)
+    same = [asyncio.ensure_future(found.find("same", look)) for _ in range(100)]
+    await asyncio.sleep(0)
+    same[0].cancel()  # who leaves does not end it for the others
+    await asyncio.sleep(0)
+    assert begun == looks._AT_ONCE
+    go.set()
+    answers = await asyncio.gather(*same[1:])
+    await asyncio.gather(*others)
+    return answers
+
+
+def test_a_look_is_shared_until_it_begins() -> None:
+    async def check() -> None:
+        found = Looks[int]()
+        assert await shared(found) == [looks._AT_ONCE + 1] * 99
+        assert found._coming == {}
+
+        begun = asyncio.Event()
+
+        async def old() -> str:
+            begun.set()
+            await asyncio.sleep(0.01)
+            return "old"
+
+        async def new() -> str:
+            return "new"
+
+        texts = Looks[str]()
+        first = asyncio.ensure_future(texts.find("t", old))
+        await begun.wait()  # what it finds may be older than what comes now
+        assert await texts.find("t", new) == "new"
+        assert await first == "old"
+
+    asyncio.run(check())
+
+
+def test_a_look_that_fails_fails_for_all_and_frees_its_turn() -> None:
+    async def check() -> None:
+        found = Looks[int]()
+
+        async def fails() -> int:
+            raise Unavailable("gone")
+
+        for _ in range(looks._AT_ONCE + 1):
+            tasks = [found.find("same", fails) for _ in range(3)]
+            raised = await asyncio.gather(*tasks, return_exceptions=True)
+            assert [str(one) for one in raised] == ["gone"] * 3
+        assert found._coming == {}
+
+    asyncio.run(check())
+
+
+def test_housekeeping_tidies_until_there_is_nothing_to_do(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(housekeeping, "_BETWEEN_ROUNDS", 0.001)
+    monkeypatch.setattr(housekeeping, "_BETWEEN_CHUNKS", 0)
+
+    async def check() -> None:
+        quiet = Quiet()
+        keeping = Housekeeping(quiet)  # type: ignore[arg-type]
+        await keeping.stop()  # it has not begun
+        quiet.failure = Unavailable("busy")
+        keeping.start()
+        await until(lambda: "not tidied: busy" in caplog.text)
+        quiet.failure = None
+        await until(lambda: not quiet.chunks)
+        # a bug: the list is empty; the task dies, and the log says so
+        await until(lambda: "the task housekeeping has failed" in caplog.text)
+        await keeping.stop()
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    with caplog.at_level(logging.WARNING):
+        asyncio.run(check())
