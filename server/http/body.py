@@ -5,6 +5,7 @@ Payloads are checked, but not rebuilt: their text goes to the engine as it came.
 
 import json
 import re
+from functools import cache
 from itertools import repeat
 from typing import Any, TypeVar
 
@@ -15,6 +16,7 @@ from server.http.sentences import of_body, of_json
 
 MAX_MESSAGE = 1024 * 1024
 MAX_DEPTH = 64
+_SMALL = 2 * MAX_DEPTH  # bytes, in which nothing is nested deeper
 
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -33,7 +35,7 @@ def decode(body: bytes, kind: type[T]) -> T:
     try:
         decoded = msgspec.json.decode(body, type=kind)
         body.decode()
-        if _may_repeat_a_member(_without_payloads(body, decoded), kind.__struct_fields__):
+        if _may_repeat_a_member(_without_payloads(body, decoded), kind):
             _refuse_repeated_members(body)
     except msgspec.ValidationError as error:
         raise Problem("invalid_request", of_body(error, body, kind)) from None
@@ -45,9 +47,11 @@ def decode(body: bytes, kind: type[T]) -> T:
 
 
 def check_messages(
-    payloads: list[bytes], keys: list[str | None] | None, headers: list[bytes] | None
+    payloads: list[msgspec.Raw], keys: list[str | None] | None, headers: list[msgspec.Raw] | None
 ) -> None:
     """Check every message's size and depth. Raises Problem (413, 422), naming the message by its place."""
+    if keys is None and headers is None and max(map(len, payloads)) <= _SMALL:
+        return
     rows = zip(payloads, keys or repeat(None), headers or repeat(b""), strict=False)
     for place, (payload, key, header) in enumerate(rows):
         size = len(payload) + len((key or "").encode()) + len(header)
@@ -56,11 +60,11 @@ def check_messages(
                 "message_too_large",
                 f"message {place} has {size} bytes; a message has at most {MAX_MESSAGE}",
             )
-        if size > 2 * MAX_DEPTH and (_too_deep(payload) or _too_deep(header)):
+        if size > _SMALL and (_too_deep(bytes(payload)) or _too_deep(bytes(header))):
             raise Problem("invalid_message", f"message {place} is nested deeper than {MAX_DEPTH}")
 
 
-def array(texts: list[bytes]) -> str:
+def array(texts: list[msgspec.Raw]) -> str:
     """Return the JSON array of these values, each as it came.
 
     Raises Problem (422) when one holds a number that no reader takes: JSON has no largest number, but
@@ -104,9 +108,14 @@ def _without_payloads(body: bytes, decoded: msgspec.Struct) -> bytes:
     return body
 
 
-def _may_repeat_a_member(body: bytes, names: tuple[str, ...]) -> bool:
+def _may_repeat_a_member(body: bytes, kind: type[msgspec.Struct]) -> bool:
     escaped = b"\\" in body and _ESCAPED_LETTER.search(body)
-    return bool(escaped) or any(body.count(f'"{name}"'.encode()) > 1 for name in names)
+    return bool(escaped) or any(body.count(name) > 1 for name in _quoted(kind))
+
+
+@cache
+def _quoted(kind: type[msgspec.Struct]) -> list[bytes]:
+    return [f'"{name}"'.encode() for name in kind.__struct_fields__]
 
 
 def _refuse_repeated_members(body: bytes) -> None:

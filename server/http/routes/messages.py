@@ -11,18 +11,17 @@ from server.http.operations import Answer, Context, operation
 
 def _batch(body: schemas.Batch) -> Batch:
     # the text of each part as it came, so that a payload is read back byte for byte
-    payloads = list(map(bytes, body.payloads))
-    headers = None if body.headers is None else list(map(bytes, body.headers))
-    for name, given in (("keys", body.keys), ("headers", headers)):
-        if given is not None and len(given) != len(payloads):
+    for name, given in (("keys", body.keys), ("headers", body.headers)):
+        if given is not None and len(given) != len(body.payloads):
             raise Problem(
-                "invalid_request", f"there are {len(payloads)} payloads and {len(given)} {name}"
+                "invalid_request",
+                f"there are {len(body.payloads)} payloads and {len(given)} {name}",
             )
-    check_messages(payloads, body.keys, headers)
+    check_messages(body.payloads, body.keys, body.headers)
     return Batch(
-        array(payloads),
+        array(body.payloads),
         body.keys,
-        None if headers is None else array(headers),
+        None if body.headers is None else array(body.headers),
         body.producer,
         body.sequence,
     )
