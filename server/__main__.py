@@ -23,7 +23,7 @@ from server import logs
 from server.address import answers, claim, in_url
 from server.engines.postgres.embedded import EmbeddedPostgres, EmbeddedPostgresError
 from server.engines.postgres.install import InstallError, install
-from server.engines.postgres.session import check
+from server.engines.postgres.poolers import check
 from server.memory import MALLOC
 from server.settings import Settings, parse
 from server.worker import load

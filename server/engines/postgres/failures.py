@@ -5,13 +5,13 @@ import logging
 
 import psycopg2
 
-from server.engines.postgres.session import NotWritable
-from server.http.errors import Problem
+from server.engines.errors import Busy, Code, EngineError, Unavailable
+from server.engines.postgres.session import Lost, NotWritable
 
 log = logging.getLogger(__name__)
 
 # SQLSTATE -> code; the functions' own errors, then Postgres' that a caller can do something about
-SQLSTATE: dict[str, str] = {
+SQLSTATE: dict[str, Code] = {
     "QL001": "topic_not_found",
     "QL002": "subscriber_not_found",
     "QL003": "topic_exists",
@@ -51,6 +51,8 @@ _EXPLAINED = {
     "57014": "it took too long and was given up",
 }
 
+_LOCKED = "55P03"
+
 # a plan that is out of date, one that is gone, serialization, deadlock, a database that is read only (the next session
 # may lead to another one)
 _DID_NOT_HAPPEN = ("0A000", "26000", "40001", "40P01", "25006")
@@ -61,25 +63,30 @@ def did_not_happen(error: psycopg2.Error) -> bool:
     return isinstance(error, NotWritable) or error.pgcode in _DID_NOT_HAPPEN
 
 
-def problem(error: psycopg2.Error, *, closed: bool, writes: bool) -> Problem:
-    """Say what an error means: from the connection being cut, else from its SQLSTATE."""
-    if closed:
-        if writes:
-            return Problem(
-                "unavailable",
-                "the database was lost in mid-call: it may have happened",
-                outcome="unknown",
-            )
-        return Problem("unavailable", "the database was lost in mid-call")
+def problem(error: psycopg2.Error, *, writes: bool) -> EngineError:
+    """Say what an error means: from the session being lost, else from its SQLSTATE."""
+    if isinstance(error, Lost):
+        said = "the database was lost in mid-call"
+        return (
+            Unavailable(f"{said}: it may have happened", outcome="unknown")
+            if writes
+            else Unavailable(said)
+        )
     if isinstance(error, NotWritable):
-        return Problem("unavailable", str(error))
-    code = SQLSTATE.get(error.pgcode or "", "internal")
+        return Unavailable(str(error))
+    state = error.pgcode or ""
+    code = SQLSTATE.get(state, "internal")
     if code == "internal":
         # the first line alone: the others quote the statement, and with it what was published
         log.error("SQLSTATE %s: %s", error.pgcode, str(error).strip().split("\n")[0])
-        return Problem(code, "the server failed to carry this out; its log says more")
-    if not (error.pgcode or "").startswith("QL"):
-        return Problem(code, _EXPLAINED.get(error.pgcode or "", "the database cannot do this now"))
-    diagnostics = error.diag
-    members = json.loads(diagnostics.message_detail) if diagnostics.message_detail else {}
-    return Problem(code, diagnostics.message_primary or code, **members)
+        return EngineError(code, "the server failed to carry this out; its log says more")
+    if state.startswith("QL"):
+        diagnostics = error.diag
+        members = json.loads(diagnostics.message_detail) if diagnostics.message_detail else {}
+        return EngineError(code, diagnostics.message_primary or code, **members)
+    explained = _EXPLAINED.get(state, "the database cannot do this now")
+    if state == _LOCKED:
+        return Busy(explained)
+    if code == "unavailable" or code == "disk_full":
+        return Unavailable(explained, code=code)
+    return EngineError(code, explained)

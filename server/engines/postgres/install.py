@@ -1,5 +1,6 @@
 """Applying the SQL files of `init/` to a database."""
 
+import asyncio
 import hashlib
 import logging
 import time
@@ -7,9 +8,9 @@ from pathlib import Path
 
 import psycopg2
 import psycopg2.errors
-from psycopg2.extensions import cursor as Cursor
 
-from server.engines.postgres.session import connect
+from server.engines.postgres.connecting import connect
+from server.engines.postgres.session import Session
 
 INIT = Path(__file__).resolve().parents[3] / "init"
 _OURS = INIT / "05_ours.sql"
@@ -67,7 +68,7 @@ def install(dsn: str, directory: Path = INIT) -> bool:
     deadline = time.monotonic() + _PATIENCE
     while True:
         try:
-            return _attempt(dsn, texts, digest)
+            return asyncio.run(_attempt(dsn, texts, digest))
         except (psycopg2.errors.LockNotAvailable, psycopg2.errors.DeadlockDetected):
             if time.monotonic() > deadline:
                 raise
@@ -75,15 +76,17 @@ def install(dsn: str, directory: Path = INIT) -> bool:
             time.sleep(_PAUSE)
 
 
-def _attempt(dsn: str, texts: list[str], digest: str) -> bool:
-    connection = connect(dsn, statement_timeout="0", standard_conforming_strings="on")
-    connection.autocommit = False
+async def _attempt(dsn: str, texts: list[str], digest: str) -> bool:
+    session = await connect(dsn, statement_timeout="0", standard_conforming_strings="on")
+    session.limit = None
     try:
-        with connection, connection.cursor() as cursor:
-            return _apply(cursor, texts, digest)
+        await session.execute("begin")
+        applied = await _apply(session, texts, digest)
+        await session.execute("commit")
+        return applied
     except psycopg2.errors.InsufficientPrivilege as error:
-        with connection, connection.cursor() as cursor:
-            _may_not(cursor, error)
+        await session.execute("rollback")
+        await _may_not(session, error)
     except psycopg2.errors.AmbiguousFunction as error:
         raise InstallError(
             f"{error.diag.message_primary}: rename the one that is not the queue's, or move it to another schema"
@@ -95,50 +98,46 @@ def _attempt(dsn: str, texts: list[str], digest: str) -> bool:
             raise
         log.info("init/ is left alone: %s", error.diag.message_primary)
     finally:
-        connection.close()
+        session.close()
     return False
 
 
-def _apply(cursor: Cursor, texts: list[str], digest: str) -> bool:
-    cursor.execute("set local lock_timeout = '60s'; select pg_advisory_xact_lock(42, -1)")
-    cursor.execute(_OURS.read_text(encoding="utf-8"))
-    applied = _applied(cursor) == digest
-    if applied and _owned(cursor):
+async def _apply(session: Session, texts: list[str], digest: str) -> bool:
+    await session.execute("set local lock_timeout = '60s'; select pg_advisory_xact_lock(42, -1)")
+    await session.execute(_OURS.read_text(encoding="utf-8"))
+    applied = await _applied(session) == digest
+    if applied and await _owned(session):
         return False
-    cursor.execute("select set_config('lock_timeout', %s, true)", (_LOCK_TIMEOUT,))
+    await session.execute("select set_config('lock_timeout', %s, true)", [_LOCK_TIMEOUT])
     # restored by another owner, as by pg_restore --no-owner: the functions are those that were there
     for text in [_ROLES.read_text(encoding="utf-8")] if applied else texts:
-        cursor.execute(text)
+        await session.execute(text)
     if not applied:
-        cursor.execute(
-            "insert into queue.installation (digest, number) values (%s, queue.number())", (digest,)
-        )
+        record = "insert into queue.installation (digest, number) values (%s, queue.number())"
+        await session.execute(record, [digest])
     return True
 
 
-def _applied(cursor: Cursor) -> object:
+async def _applied(session: Session) -> object:
     """Return the digest of the files that are in force; None when no server applied them."""
-    cursor.execute("select to_regproc('queue.applied') is not null")
-    if cursor.fetchone() == (False,):
+    if await session.execute("select to_regproc('queue.applied') is not null") == [(False,)]:
         return None
-    cursor.execute("select digest from queue.applied()")
-    return (cursor.fetchone() or (None,))[0]
+    ((digest,),) = await session.execute("select digest from queue.applied()") or [(None,)]
+    return digest
 
 
-def _owned(cursor: Cursor) -> bool:
-    cursor.execute(
+async def _owned(session: Session) -> bool:
+    rows = await session.execute(
         "select nspowner = to_regrole('queue_owner') from pg_namespace where nspname = 'queue'"
     )
-    return cursor.fetchone() == (True,)
+    return rows == [(True,)]
 
 
-def _may_not(cursor: Cursor, error: psycopg2.Error) -> None:
+async def _may_not(session: Session, error: psycopg2.Error) -> None:
     """Say which right is missing. Raises InstallError when there is no queue to go on with."""
-    cursor.execute(_REMEDIES)
-    remedies = "; ".join(statement for (statement,) in cursor.fetchall())
+    remedies = "; ".join(statement for (statement,) in await session.execute(_REMEDIES))
     missing = f"the user of this server may not apply init/: {error.diag.message_primary}; let a superuser "
     missing += f"say `{remedies}`, or apply it" if remedies else "apply it"
-    cursor.execute("select to_regnamespace('queue') is null")
-    if cursor.fetchone() == (True,):
+    if await session.execute("select to_regnamespace('queue') is null") == [(True,)]:
         raise InstallError(f"there is no queue in this database, and {missing}")
     log.warning("the queue stays as it is: %s", missing)

@@ -1,26 +1,18 @@
 """A bounded pool of sessions whose exhaustion is a bounded wait, and of which nobody takes more than a part."""
 
+import asyncio
 import logging
-import select
-import threading
 from collections import Counter
-from collections.abc import Hashable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Hashable, Sequence
+from typing import Any
 
 import psycopg2
-from psycopg2.extensions import TRANSACTION_STATUS_IDLE
 
-from server.engines.postgres.session import NotWritable, Session, connect
-from server.http.errors import Problem
+from server.engines.errors import Unavailable
+from server.engines.postgres.connecting import connect
+from server.engines.postgres.session import NotWritable, Rows, Session
 
 log = logging.getLogger(__name__)
-
-
-class _Waiter:
-    def __init__(self, user: Hashable) -> None:
-        self.user = user
-        self.served = threading.Lock()
-        self.served.acquire()
 
 
 class Pool:
@@ -36,26 +28,63 @@ class Pool:
         self._dsn = dsn
         self._settings = settings
         self._patience = patience
-        self._lock = threading.Lock()
         self._left = size
         self._reserved = size // 2
         self._held: Counter[Hashable] = Counter()
-        self._line: list[_Waiter] = []
+        self._line: dict[asyncio.Future[None], Hashable] = {}  # in the order in which they came
         self._idle: list[Session] = []  # the last one used is the first one taken: it is warm
+        self._given_up: set[asyncio.Task[None]] = set()
 
-    @contextmanager
-    def connection(self, user: Hashable = None) -> Iterator[Session]:
-        """Lend a session, out of the share of `user`. Raises Problem (503, outcome none) when none can be had."""
-        self._enter(user)
+    async def run(self, sql: str, values: Sequence[Any], user: Hashable = None) -> Rows:
+        """Run a statement on a session, out of the share of `user`. Raises as `take` and `Session.run`."""
+        session = await self.take(user)
+        try:
+            return await session.run(sql, values)
+        finally:
+            self.give_back(session, user)
+
+    async def take(self, user: Hashable = None) -> Session:
+        """Lend a session, out of the share of `user`. Raises Unavailable (outcome none) when none can be had."""
+        if self._may_enter(user):
+            self._count(user)
+        else:
+            await self._wait(user)
         try:
             turn = self.turns
-            lent = self._take()
-            try:
-                yield lent
-            finally:
-                self._give_back(lent, turn)
-        finally:
+            session = self._warm() or await self._new()
+            session.turn = turn
+            return session
+        except BaseException:
             self._leave(user)
+            raise
+
+    def give_back(self, session: Session, user: Hashable = None) -> None:
+        """Take a session back; one that is busy, since its caller has left, has its place until it is not."""
+        if session.busy:
+            task = asyncio.create_task(self._give_back_later(session, user))
+            self._given_up.add(task)
+            task.add_done_callback(self._given_up.discard)
+            return
+        if not session.writable:
+            self._turn()
+        if session.usable and session.turn == self.turns:
+            self._idle.append(session)
+        else:
+            session.close()
+        self._leave(user)
+
+    def close(self) -> None:
+        """Close the sessions: those that are idle now, the others when they are given back."""
+        self._turn()
+        for task in self._given_up:
+            task.cancel()
+
+    async def _give_back_later(self, session: Session, user: Hashable) -> None:
+        try:
+            await session.settled()
+        except asyncio.CancelledError:
+            session.close()
+        self.give_back(session, user)
 
     def _may_enter(self, user: Hashable) -> bool:
         first = user is None or not self._held[user]
@@ -65,84 +94,67 @@ class Pool:
         self._left -= 1
         self._held[user] += 1
 
-    def _enter(self, user: Hashable) -> None:
-        waiter = _Waiter(user)
-        with self._lock:
-            if self._may_enter(user):
-                return self._count(user)
-            self._line.append(waiter)
-        if waiter.served.acquire(timeout=self._patience):
-            return None
-        with self._lock:
-            if waiter not in self._line:  # served at the last moment
-                return None
-            self._line.remove(waiter)
-            none_left = not self._left
-        raise Problem(
-            "unavailable",
-            "all database connections are busy" if none_left else "too many wait for this topic",
-        )
+    async def _wait(self, user: Hashable) -> None:
+        loop = asyncio.get_running_loop()
+        served = loop.create_future()
+        self._line[served] = user
+        timer = loop.call_later(self._patience, self._refuse, served)
+        try:
+            await served
+        except BaseException:
+            if served in self._line:
+                del self._line[served]
+            else:  # cancelled at the very moment when it was served
+                self._leave(user)
+            raise
+        finally:
+            timer.cancel()
+
+    def _refuse(self, served: "asyncio.Future[None]") -> None:
+        if not served.done():
+            said = (
+                "too many wait for this topic"
+                if self._left
+                else "all database connections are busy"
+            )
+            served.set_exception(Unavailable(said))
 
     def _leave(self, user: Hashable) -> None:
-        with self._lock:
-            self._left += 1
-            self._held[user] -= 1
-            if not self._held[user]:
-                del self._held[user]
-            for waiter in list(self._line):
-                if self._may_enter(waiter.user):
-                    self._count(waiter.user)
-                    self._line.remove(waiter)
-                    waiter.served.release()
-                    if waiter.user == user:
-                        break  # all is as it was before: nobody else may
+        self._left += 1
+        self._held[user] -= 1
+        if not self._held[user]:
+            del self._held[user]
+        while self._left and self._line:
+            may = (s for s, u in self._line.items() if not s.done() and self._may_enter(u))
+            if not (served := next(may, None)):
+                return
+            next_user = self._line.pop(served)
+            self._count(next_user)
+            served.set_result(None)
+            if next_user == user:
+                return  # all is as it was before: nobody else may
 
-    def _take(self) -> Session:
-        while True:
-            try:
-                idle = self._idle.pop()
-            except IndexError:
-                break
-            if _is_quiet(idle):
+    def _warm(self) -> Session | None:
+        while self._idle:
+            idle = self._idle.pop()
+            if idle.quiet:
                 return idle
             idle.close()
+        return None
+
+    async def _new(self) -> Session:
         try:
-            return connect(self._dsn, **self._settings)
+            return await connect(self._dsn, **self._settings)
         except psycopg2.Error as error:
             said = str(error).strip().replace("\n", " ")
             log.warning("no connection to the database: %s", said)
             if isinstance(error, NotWritable):
                 self._turn()
-                raise Problem("unavailable", said) from None
-            raise Problem("unavailable", "the database does not answer") from None
+                raise Unavailable(said) from None
+            raise Unavailable("the database does not answer") from None
 
     def _turn(self) -> None:
         # who takes no writes was led to, or was demoted: the others may lead there, too
         self.turns += 1
-        self.close()
-
-    def _give_back(self, lent: Session, turn: int) -> None:
-        if not lent.writable:
-            self._turn()
-        usable = not lent.closed and lent.info.transaction_status == TRANSACTION_STATUS_IDLE
-        if usable and turn == self.turns:
-            self._idle.append(lent)
-        else:
-            with suppress(psycopg2.Error):
-                lent.close()
-
-    def close(self) -> None:
-        """Close the idle sessions."""
-        while True:
-            try:
-                self._idle.pop().close()
-            except IndexError:
-                return
-
-
-def _is_quiet(idle: Session) -> bool:
-    # An idle connection has nothing to say. If there is something to read, the database has gone (or is going), and
-    # the next statement must not be sent into it: its outcome would be unknown.
-    poll = select.poll()
-    poll.register(idle.fileno(), select.POLLIN | select.POLLHUP | select.POLLERR)
-    return not idle.closed and not poll.poll(0)
+        while self._idle:
+            self._idle.pop().close()

@@ -1,51 +1,32 @@
-"""A session: a connection to PostgreSQL that takes writes and has every setting that the queue relies on.
+"""A session: a connection to PostgreSQL that is driven by an event loop.
 
-The caller's connection string is kept whole; ours comes in addition. Settings are made after connecting, since poolers
-refuse or drop those of the start, and read back in the same round trip.
+psycopg2 sends a statement and reads its answer without waiting; the loop says when there is something to read or room
+to write. Whoever waits for an answer may leave: the session goes on by itself, and is busy until the answer has come.
 """
 
+import asyncio
 import itertools
-import os
 import re
-import secrets
-import socket
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager, suppress
+import select
+from collections.abc import Sequence
+from contextlib import suppress
 from hashlib import sha256
 from typing import Any
 
 import psycopg2
 import psycopg2.errors
+from psycopg2.extensions import (
+    POLL_OK,
+    POLL_WRITE,
+    TRANSACTION_STATUS_IDLE,
+    Notify,
+)
 from psycopg2.extensions import connection as Connection
-from psycopg2.extensions import cursor as Cursor
-from psycopg2.extensions import make_dsn, parse_dsn
 
-# What must hold whatever a role or a database sets, each as Postgres shows it. Every wait is bounded: for a lock, for
-# a statement, for us in a transaction; and no session is ended for being idle or long.
-SETTINGS = {
-    "lock_timeout": "5s",
-    "statement_timeout": "30s",
-    "idle_in_transaction_session_timeout": "10s",
-    "idle_session_timeout": "0",
-    "TimeZone": "UTC",
-    "default_transaction_isolation": "read committed",  # above it, a publish fails beside another
-    "search_path": "pg_catalog, pg_temp",
-    "row_security": "on",
-    "exit_on_error": "off",  # on, a topic that does not exist ends the session
-}
-_SINCE_17 = {"transaction_timeout": "0"}
-# What must stay as it was at the start: psycopg2 looks at it once, and then quotes for it.
-_KEPT = "standard_conforming_strings"
+Rows = list[tuple[Any, ...]]
 
-# And for the connection and a peer that went silent, unless the caller says otherwise.
-_NETWORK = {
-    "connect_timeout": 5,
-    "keepalives_idle": 10,
-    "keepalives_interval": 5,
-    "keepalives_count": 3,
-    "tcp_user_timeout": 20000,
-}
+# A little more than statement_timeout: who has not answered by then is stopped, or beyond reach.
+_LIMIT = 35.0
 
 
 class NotWritable(psycopg2.OperationalError):
@@ -56,171 +37,217 @@ class Unfit(psycopg2.Error):
     """The queue cannot work on such a database, or through such a pooler."""
 
 
+class Lost(psycopg2.OperationalError):
+    """The session ended in mid-call: nobody knows whether the statement was carried out."""
+
+
 class Session(Connection):
-    """A connection that has each statement parsed and planned once, and not at every call."""
+    """A connection that has each statement parsed and planned once, and not at every call.
+
+    `connect` makes one. All of it belongs on the loop on which that was done.
+    """
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
-        """Connect. Raises psycopg2.OperationalError."""
+        """Begin to connect. Raises psycopg2.OperationalError."""
         super().__init__(*arguments, **named)
         self.writable = True
         self.backend = 0  # its process; what a pooler tells us at the start is not
+        self.limit: float | None = _LIMIT  # seconds for an answer
+        self.busy = False
+        self.turn = 0  # the pool's
+        self._loop = asyncio.get_running_loop()
+        self._prepared: dict[str, str] = {}
+        self._answer: asyncio.Future[None] | None = None
+        self._deadline = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+        self._socket = -1  # while the loop watches it
+        self._writing = False
+
+    async def opened(self) -> None:
+        """Wait until the connection is there. Raises psycopg2.OperationalError."""
+        while (state := self.poll()) != POLL_OK:
+            await self._ready(state)
         # a pooler keeps what it heard when it connected: such a welcome says nothing, and we have to ask
         self._misled = self._told_read_only()
-        self._prepared: dict[str, str] = {}
+        self._cursor = self.cursor()
+        self._socket = self.fileno()
+        self._loop.add_reader(self._socket, self._proceed)
+        self._look = select.poll()
+        self._look.register(self._socket, select.POLLIN | select.POLLHUP | select.POLLERR)
 
-    def run(self, sql: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
+    @property
+    def usable(self) -> bool:
+        """Whether it may be asked again."""
+        there = self._socket >= 0 and not self.closed
+        return there and self.get_transaction_status() == TRANSACTION_STATUS_IDLE
+
+    @property
+    def quiet(self) -> bool:
+        """Whether it is surely there.
+
+        An idle connection has nothing to say. If there is something to read, the database has gone (or is going), and
+        the next statement must not be sent into it: its outcome would be unknown.
+        """
+        return self._socket >= 0 and not self._look.poll(0)
+
+    async def run(self, sql: str, values: Sequence[Any]) -> Rows:
         """Run a statement that has %s for each of its values; return its rows.
 
-        Raises psycopg2.Error; NotWritable instead of rows when the database has been made read only.
+        Raises psycopg2.Error; Lost when the connection has ended, NotWritable instead of rows when the database has
+        been made read only. Whoever is cancelled leaves the session busy.
         """
-        with self.cursor() as cursor:
-            if sql not in self._prepared:
-                self._prepare(cursor, sql)
-            try:
-                cursor.execute(self._prepared[sql], values)
-            except psycopg2.errors.FeatureNotSupported:  # a function returns another type by now
-                self._forget(cursor, sql)
-                raise
-            except psycopg2.errors.InvalidSqlStatementName:  # somebody has deallocated it
-                del self._prepared[sql]
-                raise
-            except psycopg2.errors.ReadOnlySqlTransaction:
-                self.writable = False
-                raise
-            rows = cursor.fetchall()
-            if self._told_read_only() and (not self._misled or self._is_read_only(cursor)):
-                self.writable = False
-                raise NotWritable("the database has been made read only")
-            return rows
+        execute = self._prepared.get(sql) or await self._prepare(sql)
+        try:
+            rows = await self.execute(execute, values)
+        except psycopg2.errors.FeatureNotSupported:  # a function returns another type by now
+            await self._forget(sql)
+            raise
+        except psycopg2.errors.InvalidSqlStatementName:  # somebody has deallocated it
+            del self._prepared[sql]
+            raise
+        except psycopg2.errors.ReadOnlySqlTransaction:
+            self.writable = False
+            raise
+        if self._told_read_only() and (not self._misled or await self._is_read_only()):
+            self.writable = False
+            raise NotWritable("the database has been made read only")
+        return rows
 
-    def _prepare(self, cursor: Cursor, sql: str) -> None:
+    async def execute(self, text: str, values: Sequence[Any] | None = None) -> Rows:
+        """Have a text executed as it is, of several statements perhaps; return the last one's rows."""
+        try:
+            self._cursor.execute(text, values)
+            if (state := self.poll()) != POLL_OK:
+                await self._answered(state)
+        except psycopg2.Error as error:
+            if self.closed:
+                self.close()
+                raise Lost(str(error)) from error
+            raise
+        return self._cursor.fetchall() if self._cursor.description else []
+
+    async def settled(self) -> None:
+        """Wait until the session is not busy any more, whatever the answer."""
+        if self.busy:
+            self._answer = self._loop.create_future()
+            with suppress(psycopg2.Error):
+                await self._answer
+
+    async def heard(self, seconds: float) -> list[Notify]:
+        """Return what this session has heard by LISTEN, at the latest after so many seconds."""
+        if not self.notifies:
+            self._answer = self._loop.create_future()
+            timer = self._loop.call_later(seconds, self._settle)
+            try:
+                await self._answer
+            finally:
+                timer.cancel()
+                self._answer = None
+        heard = list(self.notifies)
+        self.notifies.clear()
+        return heard
+
+    def close(self) -> None:
+        """End the session, whatever it does."""
+        if self._socket >= 0:
+            self._loop.remove_reader(self._socket)
+            self._loop.remove_writer(self._socket)
+            self._socket = -1
+        if self._timer:
+            self._timer.cancel()
+        super().close()
+
+    async def _ready(self, state: int) -> None:
+        # the socket may be another one each time: without TLS, say, after it was refused with it
+        watch, forget = self._loop.add_reader, self._loop.remove_reader
+        if state == POLL_WRITE:
+            watch, forget = self._loop.add_writer, self._loop.remove_writer
+        ready, socket = self._loop.create_future(), self.fileno()
+        watch(socket, _done, ready)
+        try:
+            await ready
+        finally:
+            forget(socket)
+
+    async def _answered(self, state: int) -> None:
+        self.busy = True
+        self._answer = self._loop.create_future()
+        if self.limit:
+            self._deadline = self._loop.time() + self.limit
+            if not self._timer:
+                self._timer = self._loop.call_at(self._deadline, self._time_is_up)
+        self._wait_for_room(state == POLL_WRITE)
+        await self._answer
+
+    def _proceed(self) -> None:
+        """Go on: there is something to read, or room to write."""
+        if not self._answer:  # nobody asked: it is not quiet, and never will be again
+            self._loop.remove_reader(self._socket)
+            self._socket = -1
+            return
+        try:
+            state = self.poll()
+        except psycopg2.Error as error:
+            if self.closed:
+                self.close()  # now: the number of its socket may soon be another one's
+            self._settle(error)
+            return
+        self._wait_for_room(state == POLL_WRITE)
+        if state == POLL_OK:
+            self._settle()
+
+    def _wait_for_room(self, wanted: bool) -> None:
+        if wanted == self._writing:
+            return
+        self._writing = wanted
+        if wanted:
+            self._loop.add_writer(self._socket, self._proceed)
+        else:
+            self._loop.remove_writer(self._socket)
+
+    def _settle(self, error: psycopg2.Error | None = None) -> None:
+        self.busy = False
+        answer, self._answer = self._answer, None
+        if not answer or answer.done():
+            return
+        if error:
+            answer.set_exception(error)
+        else:
+            answer.set_result(None)
+
+    def _time_is_up(self) -> None:
+        # one timer for many statements: it looks whether the one that is under way is late
+        self._timer = None
+        if self.busy and self._loop.time() < self._deadline:
+            self._timer = self._loop.call_at(self._deadline, self._time_is_up)
+        elif self.busy:
+            self.close()
+            self._settle(psycopg2.OperationalError(f"no answer within {self.limit:g} s"))
+
+    async def _prepare(self, sql: str) -> str:
         # a name says what it stands for, in case another server's statements are on this backend, too
         name = "queue_" + sha256(sql.encode()).hexdigest()[:32]
         places = itertools.count(1)
         text = re.sub("%s", lambda _: f"${next(places)}", sql)
         with suppress(psycopg2.errors.DuplicatePreparedStatement):
-            cursor.execute(f"prepare {name} as {text}")
+            await self.execute(f"prepare {name} as {text}")
         marks = ", ".join(["%s"] * sql.count("%s"))
-        self._prepared[sql] = f"execute {name} ({marks})" if marks else f"execute {name}"
+        execute = f"execute {name} ({marks})" if marks else f"execute {name}"
+        return self._prepared.setdefault(sql, execute)
 
-    def _forget(self, cursor: Cursor, sql: str) -> None:
+    async def _forget(self, sql: str) -> None:
         name = self._prepared.pop(sql).split()[1]
         with suppress(psycopg2.errors.InvalidSqlStatementName):
-            cursor.execute(f"deallocate {name}")
+            await self.execute(f"deallocate {name}")
 
     def _told_read_only(self) -> bool:
         # Postgres says so with the first answer after a change of its configuration
         return self.get_parameter_status("default_transaction_read_only") == "on"
 
-    def _is_read_only(self, cursor: Cursor) -> bool:
-        cursor.execute("show transaction_read_only")
-        return cursor.fetchone() == ("on",)
+    async def _is_read_only(self) -> bool:
+        return await self.execute("show transaction_read_only") == [("on",)]
 
 
-def connect(dsn: str, **settings: str) -> Session:
-    """Open a session in autocommit mode; `settings` go before ours.
-
-    Raises psycopg2.OperationalError when the database does not answer, NotWritable among them, and Unfit.
-    """
-    given = parse_dsn(dsn)
-    ours = {
-        name: value
-        for name, value in _NETWORK.items()
-        if name not in given and f"PG{name.upper()}" not in os.environ
-    }
-    encoding = {"client_encoding": "UTF8"}  # of all places where it can be set, this one counts
-    whole = make_dsn(dsn, fallback_application_name="queue-server", **ours, **encoding)
-    opened = psycopg2.connect(whole, connection_factory=Session)
-    try:
-        opened.autocommit = True
-        since = _SINCE_17 if opened.server_version >= 170000 else {}
-        kept = {_KEPT: opened.get_parameter_status(_KEPT) or "on"}
-        with _bounded(opened):
-            _set_up(opened, SETTINGS | since | kept | settings)
-    except BaseException:
-        opened.close()
-        raise
-    return opened
-
-
-@contextmanager
-def _bounded(session: Session) -> Iterator[None]:
-    # a pooler takes a connection before it has a backend for it, and then lets it wait for minutes
-    seconds = int(session.info.dsn_parameters["connect_timeout"])
-    twin = socket.socket(fileno=os.dup(session.fileno()))
-    timer = threading.Timer(seconds, twin.shutdown, [socket.SHUT_RDWR])
-    if seconds > 0:  # else the caller wants to wait for ever
-        timer.start()
-    try:
-        yield
-    except psycopg2.OperationalError as error:
-        if timer.finished.is_set():
-            said = f"no answer within {seconds} s: has the pooler no session left?"
-            raise psycopg2.OperationalError(said) from error
-        raise
-    finally:
-        timer.cancel()
-        twin.close()
-
-
-def _set_up(session: Session, wanted: dict[str, str]) -> None:
-    sets = ", ".join(["pg_catalog.set_config(%s, %s, false)"] * len(wanted))
-    reads = ", ".join(["pg_catalog.current_setting(%s)"] * len(wanted))
-    with session.cursor() as cursor:
-        cursor.execute(
-            f"""set statement_timeout = 0; -- the role's own may be too short for this
-            select {sets};
-            select pg_catalog.pg_backend_pid(), pg_catalog.current_setting('server_encoding'),
-                   pg_catalog.pg_client_encoding(), pg_catalog.pg_is_in_recovery(),
-                   pg_catalog.current_setting('transaction_read_only'), {reads}""",
-            [*itertools.chain(*wanted.items()), *wanted],
-        )
-        session.backend, holds, speaks, recovers, read_only, *found = cursor.fetchone() or ()
-    if holds != "UTF8":
-        raise Unfit(
-            f"the database keeps its text as {holds}, which cannot hold every message: make another one with"
-            " create database NAME encoding 'UTF8' template template0"
-        )
-    if recovers:
-        raise NotWritable("the database is a standby, which takes no writes")
-    if read_only != "off":
-        raise NotWritable("the database is read only: default_transaction_read_only is on")
-    missed = [name for name, got in zip(wanted, found, strict=True) if got != wanted[name]]
-    if missed or speaks != "UTF8":
-        raise Unfit(f"the session did not take {', '.join(missed) or 'UTF-8'}: is there a pooler?")
-
-
-def check(dsn: str) -> None:
-    """See that a session is ours alone, by what it does: poolers that share backends show what one wants to see.
-
-    Raises Unfit when it is not, and as `connect`.
-    """
-    with ExitStack() as opened:
-        first, *others = [opened.enter_context(closing(connect(dsn))) for _ in range(3)]
-        with first.cursor() as cursor:
-            cursor.execute("select set_config('queue.mark', %s, false)", (secrets.token_hex(8),))
-        before = _mark(first)
-        for other in others:  # one of them takes the first one's backend, if it can be taken
-            try:
-                with other.cursor() as cursor:
-                    cursor.execute(_HOLD)
-            finally:  # where transactions are refused, the other one is cut off now
-                if _mark(first) != before:
-                    raise _shared(first)
-
-
-# Not for long: the pooler may have a single backend, for which the first one waits.
-_HOLD = "begin; set local idle_in_transaction_session_timeout = '2s'; select 1"
-
-
-def _mark(session: Session) -> tuple[Any, ...] | None:
-    with session.cursor() as cursor:
-        cursor.execute("select pg_backend_pid(), current_setting('queue.mark', true)")
-        return cursor.fetchone()
-
-
-def _shared(session: Session) -> Unfit:
-    return Unfit(
-        f"the pooler at {session.info.host}:{session.info.port} hands out transactions, and the queue needs sessions:"
-        " connect to PostgreSQL itself, or let the pooler hand out sessions (pgbouncer: pool_mode = session)"
-    )
+def _done(ready: "asyncio.Future[None]") -> None:
+    if not ready.done():
+        ready.set_result(None)
