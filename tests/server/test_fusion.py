@@ -1,6 +1,7 @@
 """Fusion: publishes that share a transaction are answered, refused and lost each as if it were alone."""
 
 import asyncio
+import json
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack, closing, contextmanager
@@ -10,7 +11,7 @@ from typing import Any, TypeVar
 import pytest
 from psycopg2.extensions import connection, make_dsn, parse_dsn
 
-from server.engines import Batch, Published
+from server.engines import Ack, Acked, Batch, Published
 from server.engines.errors import EngineError, Unavailable
 from server.engines.postgres.engine import PostgresEngine
 from server.queue import fusion as fusion_module
@@ -35,10 +36,15 @@ class Counting(PostgresEngine):
     def __init__(self, dsn: str) -> None:
         super().__init__(dsn)
         self.groups: list[int] = []
+        self.acks: list[int] = []
 
     async def publish(self, topic: str, batches: Sequence[Batch]) -> list[Published]:
         self.groups.append(len(batches))
         return await super().publish(topic, batches)
+
+    async def ack(self, topic: str, acks: Sequence[Ack]) -> list[Acked]:
+        self.acks.append(len(acks))
+        return await super().ack(topic, acks)
 
 
 class Stand:
@@ -57,7 +63,11 @@ class Stand:
 
     def publish(self, batch: Batch) -> Future[Published]:
         """Begin to publish."""
-        return self._loop.submit(self.fusion.publish("t", batch))
+        return self.submit(self.fusion.publish("t", batch))
+
+    def submit(self, coroutine: Coroutine[Any, Any, T]) -> Future[T]:
+        """Begin a coroutine."""
+        return self._loop.submit(coroutine)
 
     def lined_up(self, batches: Sequence[Batch]) -> list[Future[Published]]:
         """Begin to publish one batch after the other, while somebody else leads."""
@@ -264,13 +274,19 @@ class CutOff(Counting):
 
 
 @contextmanager
-def cut_off(dsn: str) -> Iterator[tuple[CutOff, CuttingProxy]]:
-    """An engine that reaches its database through a proxy."""
+def cut_off(
+    make: Callable[..., Stand], dsn: str, planted: dict[str, object] | None = None
+) -> Iterator[tuple[Stand, CuttingProxy]]:
+    """A stand whose engine reaches its database through a proxy."""
     parts = parse_dsn(dsn)
     with cutting(f"{parts['host']}/.s.PGSQL.{parts['port']}", 0) as proxy:
         host, port = proxy.server_address[:2]
         led = make_dsn(dsn, host=str(host), port=port, sslmode="disable", gssencmode="disable")
-        yield CutOff(led, proxy), proxy
+        stand = make(planted, CutOff(led, proxy))
+        try:
+            yield stand, proxy
+        finally:
+            stand.run(stand.engine.close())  # or the proxy would wait for it
 
 
 def test_an_unknown_outcome_is_unknown_to_all(make: Callable[..., Stand], dsn: str) -> None:
@@ -279,8 +295,7 @@ def test_an_unknown_outcome_is_unknown_to_all(make: Callable[..., Stand], dsn: s
 
 def lost(make: Callable[..., Stand], dsn: str, planted: dict[str, object] | None = None) -> None:
     """Expect a lost connection to be told to all it concerns, and what they sent to be stored once."""
-    with cut_off(dsn) as (engine, proxy):
-        stand = make(planted, engine)
+    with cut_off(make, dsn, planted) as (stand, proxy):
         with stand.held():
             first = stand.lined_up([one(n, producer="p", sequence=n) for n in range(5)])
         assert [call.result(20).first_offset for call in first] == [2, 3, 4, 5, 6]
@@ -296,8 +311,7 @@ def lost(make: Callable[..., Stand], dsn: str, planted: dict[str, object] | None
 def test_a_numbered_publish_of_unknown_outcome_is_found_again(
     make: Callable[..., Stand], dsn: str
 ) -> None:
-    with cut_off(dsn) as (engine, _):
-        stand = make(engine=engine)
+    with cut_off(make, dsn) as (stand, _):
         with stand.held():
             stand.lined_up([one(n) for n in range(3)])
         batches = [one(n, producer="p", sequence=n) for n in range(3)]
@@ -400,6 +414,76 @@ def crowd(stand: Stand, publishers: int = 16, each: int = 40) -> None:
 def test_a_crowd_is_told_where_its_messages_are(stand: Stand) -> None:
     crowd(stand)
     assert len(stand.engine.groups) < 16 * 40  # some were together
+
+
+def subscribed(stand: Stand, names: Sequence[str], messages: int = 100) -> dict[str, int]:
+    """Publish messages and subscribe to all of them; return the epochs by name."""
+    stand.run(stand.fusion.publish("t", Batch(json.dumps(list(range(messages))))))
+    epochs = {}
+    for name in names:
+        subscriber, _ = stand.run(stand.engine.subscribe("t", name, "earliest"))
+        epochs[name] = int(json.loads(subscriber)["epoch"])
+    return epochs
+
+
+def test_acks_that_share_a_transaction_are_answered_each_for_itself(stand: Stand) -> None:
+    epochs = subscribed(stand, ["b", "a", "c"])
+    asked = [("b", 5, 0), ("a", 7, 0), ("a", 3, 0), ("c", 101, 0), ("b", 9, 1), ("a", 9, 0)]
+
+    async def together() -> list[Any]:
+        calls = [
+            stand.fusion.ack("t", Ack(name, offset, epochs[name] + stale))
+            for name, offset, stale in asked
+        ]
+        return await asyncio.gather(
+            *calls, stand.fusion.ack("t", Ack("nobody", 1, 1)), return_exceptions=True
+        )
+
+    found = stand.run(together())
+    told = [each.position if isinstance(each, Acked) else each.code for each in found]
+    refusals = ["offset_out_of_range", "stale_epoch", 9, "subscriber_not_found"]
+    assert told == [5, 7, 7, *refusals]
+    assert {each.lag for each in found if isinstance(each, Acked)} == {95, 93, 91}
+
+
+def test_a_stuck_position_keeps_no_other_subscriber(stand: Stand, connect: Connect) -> None:
+    names = [f"s{n}" for n in range(8)]
+    epochs = subscribed(stand, names)
+    with closing(connect()) as session, session.cursor() as cursor:
+        cursor.execute("select queue.ack('t', 's3', 1, %s)", (epochs["s3"],))
+        for offset in (2, 3):
+            calls = {
+                name: stand.submit(stand.fusion.ack("t", Ack(name, offset, epochs[name])))
+                for name in names
+            }
+            stuck = calls.pop("s3")
+            assert {call.result(20).position for call in calls.values()} == {offset}
+            if offset == 2:
+                assert not stuck.done()
+        session.commit()
+    assert stuck.result(20).position == 3
+
+
+def test_a_crowd_of_acks_moves_every_position_to_its_end(stand: Stand) -> None:
+    names = [f"s{n}" for n in range(16)]
+    epochs = subscribed(stand, names)
+
+    async def ack(name: str) -> list[int]:
+        order = Random(name)
+        told = []
+        for offset in range(1, 41):
+            for _ in range(order.randrange(4)):
+                await asyncio.sleep(0)
+            found = await stand.fusion.ack("t", Ack(name, offset, epochs[name]))
+            assert (found.epoch, found.head, found.lag) == (epochs[name], 100, 100 - offset)
+            told.append(found.position)
+        return told
+
+    async def all_of_them() -> list[list[int]]:
+        return await asyncio.gather(*map(ack, names))
+
+    assert stand.run(all_of_them()) == [list(range(1, 41))] * 16
+    assert len(stand.engine.acks) < 16 * 40
 
 
 class Mixed(Lines):  # type: ignore[type-arg]
