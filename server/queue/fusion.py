@@ -124,8 +124,7 @@ class _Line(Generic[Item, Result]):
 class Lines(Generic[Item, Result]):
     """One kind of calls, in a line for each topic that somebody calls for.
 
-    `act` carries several calls of a topic out in one transaction, all or none of them. It is given them in the order of
-    their holders: of two such transactions, neither waits for the other for ever.
+    `act` carries several calls of a topic out in one transaction, all or none of them.
     """
 
     def __init__(
@@ -170,8 +169,8 @@ class Lines(Generic[Item, Result]):
         task.add_done_callback(self._tasks.discard)
 
     async def _go(self, topic: str, line: _Line[Item, Result], lead: asyncio.TimerHandle) -> None:
-        calls = sorted(line.take(), key=_holder)  # with those who came while this task began
-        await self._carry_out(topic, line, calls, lead)
+        # with those who came while this task began
+        await self._carry_out(topic, line, line.take(), lead)
 
     async def _carry_out(
         self,
@@ -233,7 +232,7 @@ def _parts(
     busy = isinstance(error, Busy)
     if isinstance(error, Unavailable) and not busy:
         return []  # full or gone: it is so for all of them
-    holders = [list(part) for _, part in groupby(calls, key=_holder)]
+    holders = [list(part) for _, part in groupby(sorted(calls, key=_holder), key=_holder)]
     if len(holders) > 1:
         return holders  # at the same time: the one that is busy may keep only itself
     return [] if busy or len(calls) == 1 else [[call] for call in calls]

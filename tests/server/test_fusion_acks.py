@@ -121,7 +121,7 @@ def none_leads(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def together() -> None:
-    """Expect those who come meanwhile to share one transaction, in the order of their names."""
+    """Expect those who come meanwhile to share one transaction, in the order in which they came."""
     stand = Stand()
     tasks = await led(stand, ("c", 3), ("a", 1), ("b", 2), ("a", 4), ("c", 2))
     for _ in range(10):
@@ -131,7 +131,7 @@ async def together() -> None:
     assert await outcomes(tasks) == [1, 3, 1, 2, 4, 2]
     assert stand.engine.groups == [
         [("first", 1)],
-        [("a", 1), ("a", 4), ("b", 2), ("c", 3), ("c", 2)],
+        [("c", 3), ("a", 1), ("b", 2), ("a", 4), ("c", 2)],
     ]
     assert stand.lines._lines == {}
 
@@ -145,7 +145,7 @@ def test_those_who_come_at_the_same_time_go_together_at_once() -> None:
         stand = Stand()
         stand.engine.open.set()
         assert await outcomes(stand.begin(("b", 1), ("a", 2))) == [1, 2]
-        assert stand.engine.groups == [[("a", 2), ("b", 1)]]
+        assert stand.engine.groups == [[("b", 1), ("a", 2)]]
 
     runs(check)
 
