@@ -1,20 +1,21 @@
 """The pool of database connections: bounded, patient for a bounded time, and never lending a dead one."""
 
-import threading
-from collections.abc import Callable, Iterator
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing, suppress
+from contextlib import ExitStack, asynccontextmanager, closing, suppress
 from pathlib import Path
 
 import psycopg2
 import pytest
 from psycopg2.extensions import connection
 
-from server.engines.postgres import pool as pool_module
+from server.engines.errors import Unavailable
 from server.engines.postgres.embedded import EmbeddedPostgres
 from server.engines.postgres.engine import PostgresEngine
 from server.engines.postgres.pool import Pool
-from server.http.errors import Problem
+from server.engines.postgres.session import Lost, Session
+from tests.loop import Loop
 from tests.server.answers import ok, refused
 from tests.server_process import ServerProcess, serving
 from tests.waiting import until
@@ -24,116 +25,249 @@ IDLE_ENDED = """select pg_terminate_backend(pid, 10000) from pg_stat_activity
 
 
 @pytest.fixture
-def pool(dsn: str) -> Iterator[Pool]:
+def pool(loop: Loop, dsn: str) -> Iterator[Pool]:
     """A pool of two connections that waits a moment for one."""
-    with closing(Pool(dsn, 2, 0.2)) as made:
-        yield made
+    made = Pool(dsn, 2, 0.2)
+    yield made
+    loop.call(made.close)
 
 
-def pid(lent: connection) -> int:
+@asynccontextmanager
+async def lent(pool: Pool, user: str | None = None) -> AsyncIterator[Session]:
+    """Borrow a session."""
+    session = await pool.take(user)
+    try:
+        yield session
+    finally:
+        pool.give_back(session, user)
+
+
+async def pid(session: Session) -> int:
     """Return the process id of the backend, as the backend says."""
-    with lent.cursor() as cursor:
-        cursor.execute("select pg_backend_pid()")
-        (found,) = cursor.fetchone() or (0,)
-        return int(found)
+    ((found,),) = await session.run("select pg_backend_pid()", [])
+    return int(found)
 
 
-def terminate(connect: Callable[[], connection], backend: int) -> None:
-    """End a backend, and wait until it is gone."""
+async def pids(pool: Pool, count: int = 2) -> list[int]:
+    """Borrow so many sessions at once; return their process ids."""
+    async with lent(pool) as first:
+        return [await pid(first), *(await pids(pool, count - 1) if count > 1 else [])]
+
+
+def terminate(connect: Callable[[], connection], *backends: int) -> None:
+    """End backends, and wait until they are gone."""
     with connect() as session, session.cursor() as cursor:
-        cursor.execute("select pg_terminate_backend(%s, 10000)", (backend,))
-        assert cursor.fetchone() == (True,)
+        for backend in backends:
+            cursor.execute("select pg_terminate_backend(%s, 10000)", (backend,))
+            assert cursor.fetchone() == (True,)
 
 
-def test_a_connection_is_used_again(pool: Pool) -> None:
-    with pool.connection() as lent:
-        first = pid(lent)
-    with pool.connection() as lent:
-        assert pid(lent) == first
-        with pool.connection() as other:
-            assert pid(other) != first
+def test_a_connection_is_used_again(loop: Loop, pool: Pool) -> None:
+    first, other = loop.run(pids(pool))
+    assert first != other
+    assert loop.run(pids(pool)) == [first, other], "the last one used is the first one taken"
 
 
-def test_an_empty_pool_is_a_bounded_wait_and_then_surely_nothing(pool: Pool) -> None:
-    with pool.connection(), pool.connection():
-        with pytest.raises(Problem) as refusal, pool.connection():
-            raise AssertionError("lent a third one")
-        assert (refusal.value.status, refusal.value.outcome) == (503, "none")
-    with pool.connection() as lent:
-        assert pid(lent)
+def test_an_empty_pool_is_a_bounded_wait_and_then_surely_nothing(loop: Loop, pool: Pool) -> None:
+    with pytest.raises(Unavailable, match="all database connections are busy") as refusal:
+        loop.run(pids(pool, 3))
+    assert refusal.value.outcome == "none"
+    assert loop.run(pids(pool)), "their places are free again"
 
 
-def test_who_waits_is_next(dsn: str) -> None:
-    waits = threading.Event()
+def test_one_user_has_half_of_them_and_who_has_none_yet_has_the_rest(loop: Loop, dsn: str) -> None:
+    async def crowd() -> None:
+        pool = Pool(dsn, 4, 0.1)
+        held = [await pool.take("stuck") for _ in range(2)]
+        with pytest.raises(Unavailable, match="too many wait for this topic"):
+            await pool.take("stuck")
+        held += [await pool.take(user) for user in ("a", "b")]
+        with pytest.raises(Unavailable, match="all database connections are busy"):
+            await pool.take("c")
+        for session, user in zip(held, ("stuck", "stuck", "a", "b"), strict=True):
+            pool.give_back(session, user)
+        pool.close()
 
-    def use(pool: Pool) -> int:
-        waits.set()
-        with pool.connection() as lent:
-            return pid(lent)
-
-    with closing(Pool(dsn, 1, 20)) as pool, ThreadPoolExecutor(1) as threads:
-        with pool.connection() as lent:
-            first = pid(lent)
-            waiter = threads.submit(use, pool)
-            assert waits.wait(10) and not waiter.done()
-        assert waiter.result(10) == first
+    loop.run(crowd())
 
 
-def test_a_stale_connection_is_not_lent(pool: Pool, connect: Callable[[], connection]) -> None:
+def test_who_waits_is_next_in_the_order_in_which_they_came(loop: Loop, dsn: str) -> None:
+    served = []
+
+    async def use(pool: Pool, number: int) -> int:
+        async with lent(pool) as session:
+            served.append(number)
+            return await pid(session)
+
+    async def line() -> None:
+        pool = Pool(dsn, 1, 20)
+        async with lent(pool) as session:
+            first = await pid(session)
+            waiters = [asyncio.create_task(use(pool, number)) for number in range(5)]
+            await asyncio.sleep(0)
+            assert served == []
+        assert await asyncio.gather(*waiters) == [first] * 5
+        assert served == list(range(5))
+        pool.close()
+
+    loop.run(line())
+
+
+@pytest.mark.parametrize("moment", ["waiting", "served"])
+def test_a_waiter_that_is_cancelled_leaves_the_line_and_no_place_is_lost(
+    loop: Loop, dsn: str, moment: str
+) -> None:
+    async def line() -> None:
+        pool = Pool(dsn, 1, 20)
+        session = await pool.take()
+        leaver, next_one = (asyncio.create_task(pool.take()) for _ in range(2))
+        await asyncio.sleep(0)
+        if moment == "waiting":
+            leaver.cancel()
+            pool.give_back(session)
+        else:  # it has been served, and has not noticed yet
+            pool.give_back(session)
+            leaver.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await leaver
+        assert await asyncio.wait_for(next_one, 10) is session
+        pool.give_back(session)
+        pool.close()
+
+    loop.run(line())
+
+
+def test_who_is_cancelled_while_it_connects_loses_no_place(
+    loop: Loop, dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def leave() -> None:
+        pool = Pool(dsn, 1, 0.1)
+        leaver = asyncio.create_task(pool.take())
+        await asyncio.sleep(0)
+        leaver.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await leaver
+        assert await pids(pool, 1)
+        pool.close()
+
+    loop.run(leave())
+
+
+HELD = "pg_advisory_xact_lock_shared(7)"
+
+
+@pytest.mark.parametrize(
+    ("statement", "published"),
+    [
+        (f"select queue.publish('t', '1') from {HELD}", 1),
+        (f"select 1 / (n - 1) from {HELD}, generate_series(1, 1) n", 0),
+    ],
+    ids=["done", "failed"],
+)
+def test_a_statement_whose_caller_leaves_goes_on_and_has_its_place_until_then(
+    loop: Loop, dsn: str, connect: Callable[[], connection], statement: str, published: int
+) -> None:
+    """It is carried out to its end, and its session is used again."""
+    pool = Pool(dsn, 1, 0.2)
+    with closing(connect()) as session, session.cursor() as cursor:
+        session.autocommit = True
+        cursor.execute("select queue.create_topic('t'), pg_advisory_lock(7)")
+        (backend,) = loop.run(pids(pool, 1))
+        call = loop.submit(pool.run(statement, []))
+        until(lambda: look(session, "select 1 from pg_locks where not granted"))
+        call.cancel()
+        assert served(loop, pool) is None
+        cursor.execute("select pg_advisory_unlock(7)")
+        assert until(lambda: served(loop, pool)) == backend, "the place comes back by itself"
+        cursor.execute("select count(*) from queue.messages")
+        assert cursor.fetchone() == (published,)
+    loop.call(pool.close)
+
+
+def served(loop: Loop, pool: Pool) -> int | None:
+    """Return who serves, if there is a place."""
+    try:
+        return loop.run(pids(pool, 1))[0]
+    except Unavailable as refusal:
+        assert refusal.detail == "all database connections are busy"
+        return None
+
+
+def test_a_stale_connection_is_not_lent(
+    loop: Loop, pool: Pool, connect: Callable[[], connection]
+) -> None:
     for _ in range(3):
-        with pool.connection() as lent, pool.connection() as other:
-            stale = {pid(lent), pid(other)}
-        for backend in stale:
-            terminate(connect, backend)
-        with pool.connection() as lent, pool.connection() as other:
-            assert not stale & {pid(lent), pid(other)}
+        stale = loop.run(pids(pool))
+        terminate(connect, *stale)
+        assert not set(stale) & set(loop.run(pids(pool)))
+
+
+def test_what_came_a_moment_ago_is_seen_before_the_loop_has_looked(
+    loop: Loop, pool: Pool, connect: Callable[[], connection]
+) -> None:
+    (backend,) = loop.run(pids(pool, 1))
+
+    async def at_once() -> list[int]:
+        terminate(connect, backend)  # the loop stands still meanwhile
+        return await pids(pool, 1)
+
+    assert loop.run(at_once()) != [backend]
 
 
 def test_without_a_look_a_stale_connection_would_be_lent(
-    pool: Pool, connect: Callable[[], connection], monkeypatch: pytest.MonkeyPatch
+    loop: Loop, pool: Pool, connect: Callable[[], connection], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The control of the test above."""
-    monkeypatch.setattr(pool_module, "_is_quiet", lambda idle: True)
-    with pool.connection() as lent:
-        backend = pid(lent)
-    terminate(connect, backend)
-    with pytest.raises(psycopg2.OperationalError), pool.connection() as lent:
-        pid(lent)
+    """The control of the tests above."""
+    monkeypatch.setattr(Session, "quiet", True)
+    (backend,) = loop.run(pids(pool, 1))
+
+    async def at_once() -> list[int]:
+        terminate(connect, backend)
+        return await pids(pool, 1)
+
+    with pytest.raises(Lost):
+        loop.run(at_once())
 
 
-def test_a_connection_in_a_transaction_is_not_lent_again(pool: Pool) -> None:
-    with pool.connection() as lent, lent.cursor() as cursor:
-        first = pid(lent)
-        cursor.execute("begin")
-    with pool.connection() as lent:
-        assert pid(lent) != first
+def test_a_connection_in_a_transaction_is_not_lent_again(loop: Loop, pool: Pool) -> None:
+    async def begin() -> int:
+        async with lent(pool) as session:
+            await session.execute("begin")
+            return await pid(session)
+
+    first = loop.run(begin())
+    assert loop.run(pids(pool, 1)) != [first]
 
 
-def test_a_failure_gives_the_place_back(pool: Pool) -> None:
+def test_a_failure_gives_the_place_back(loop: Loop, pool: Pool) -> None:
     for _ in range(5):
-        with pytest.raises(ZeroDivisionError), pool.connection():
-            raise ZeroDivisionError
-    with pool.connection(), pool.connection():
-        pass
+        with pytest.raises(psycopg2.errors.DivisionByZero):
+            loop.run(pool.run("select 1 / %s::int", [0]))
+    assert loop.run(pids(pool))
 
 
-def test_no_database_is_surely_nothing() -> None:
+def test_no_database_is_surely_nothing(loop: Loop) -> None:
     nowhere = Pool("host=127.0.0.1 port=1 user=x", 1, 0.2)
     for _ in range(3):  # and the place is given back
-        with pytest.raises(Problem) as refusal, nowhere.connection():
-            raise AssertionError("lent a connection to nowhere")
-        assert (refusal.value.status, refusal.value.outcome) == (503, "none")
-        assert refusal.value.detail == "the database does not answer"
+        with pytest.raises(Unavailable, match="^the database does not answer$") as refusal:
+            loop.run(nowhere.take())
+        assert refusal.value.outcome == "none"
 
 
-def test_close_ends_the_idle_ones(pool: Pool, connect: Callable[[], connection]) -> None:
-    with pool.connection() as lent:
-        backend = pid(lent)
-    pool.close()
+def test_close_ends_the_idle_ones_and_the_others_when_they_come_back(
+    loop: Loop, pool: Pool, connect: Callable[[], connection]
+) -> None:
+    async def end() -> list[int]:
+        async with lent(pool) as session:
+            backends = [await pid(session), *await pids(pool, 1)]
+            pool.close()
+            return [*backends, await pid(session)]
+
+    ended = loop.run(end())
 
     def gone() -> bool:
         with connect() as session, session.cursor() as cursor:
-            cursor.execute("select from pg_stat_activity where pid = %s", (backend,))
+            cursor.execute("select from pg_stat_activity where pid = any (%s)", (ended,))
             return cursor.rowcount == 0
 
     until(gone)
@@ -172,17 +306,17 @@ def test_connections_that_others_take_are_503_until_they_leave(
             ok(server.call("GET", "/topics/t/messages"))
 
 
-def test_a_statement_is_prepared_once(pool: Pool) -> None:
+def test_a_statement_is_prepared_once(loop: Loop, pool: Pool) -> None:
     prepared = "select count(*) from pg_prepared_statements where statement like '%%+ $2%%'"
-    with pool.connection() as lent, lent.cursor() as cursor:
-        assert [lent.run("select %s::int + %s", [n, 1]) for n in range(3)] == [
-            [(1,)],
-            [(2,)],
-            [(3,)],
-        ]
-        cursor.execute(prepared)
-        assert cursor.fetchone() == (1,)
-        assert lent.run("select 1", []) == [(1,)]
+
+    async def ask() -> None:
+        async with lent(pool) as session:
+            sums = [await session.run("select %s::int + %s", [n, 1]) for n in range(3)]
+            assert sums == [[(1,)], [(2,)], [(3,)]]
+            assert await session.execute(prepared) == [(1,)]
+            assert await session.run("select 1", []) == [(1,)]
+
+    loop.run(ask())
 
 
 @pytest.mark.parametrize(
@@ -194,15 +328,16 @@ def test_a_statement_is_prepared_once(pool: Pool) -> None:
     ],
 )
 def test_a_function_that_is_made_anew_is_used_at_once(
-    dsn: str, connect: Callable[[], connection], made: str, kind: str
+    loop: Loop, dsn: str, connect: Callable[[], connection], made: str, kind: str
 ) -> None:
     """A better strategy can replace a body without touching the server."""
-    with closing(PostgresEngine(dsn, pool_size=1)) as engine:
-        engine.create_topic("t", None)
-        for _ in range(10):  # a plan that holds for all values is made after a few times
-            assert engine.heads(["t"]) == {"t": 0}
-        with connect() as session, session.cursor() as cursor:
-            cursor.execute(f"""{made} function queue.heads(p_topics text[])
-                returns table (topic text, head {kind})
-                language sql as $$ select 'new', 7::{kind} $$""")
-        assert engine.heads(["t"]) == {"new": 7}
+    engine = PostgresEngine(dsn, pool_size=1)
+    loop.run(engine.create_topic("t", None))
+    for _ in range(10):  # a plan that holds for all values is made after a few times
+        assert loop.run(engine.heads(["t"])) == {"t": 0}
+    with connect() as session, session.cursor() as cursor:
+        cursor.execute(f"""{made} function queue.heads(p_topics text[])
+            returns table (topic text, head {kind})
+            language sql as $$ select 'new', 7::{kind} $$""")
+    assert loop.run(engine.heads(["t"])) == {"new": 7}
+    loop.run(engine.close())

@@ -11,11 +11,12 @@ import psycopg2.errors
 import pytest
 from psycopg2.extensions import connection
 
+from server.engines.errors import EngineError
 from server.engines.postgres.embedded import EmbeddedPostgres
 from server.engines.postgres.engine import PostgresEngine
 from server.engines.postgres.install import install
-from server.http.errors import Problem
 from tests.conftest import execute, numbers
+from tests.loop import Loop
 from tests.server.answers import ok, refused
 from tests.server_process import STARTED, ServerProcess, end
 from tests.waiting import until
@@ -251,30 +252,34 @@ def test_a_database_that_cannot_hold_the_text_is_refused_in_one_sentence(
     assert "create database" in line
 
 
-def test_each_text_that_cannot_be_sent_is_told_apart(dsn: str) -> None:
-    with closing(PostgresEngine(dsn, pool_size=1)) as engine:
-        with pytest.raises(Problem, match="half a surrogate pair") as refusal:
-            engine.topic("\ud800")
-        assert refusal.value.code == "invalid_request"
-        with pytest.raises(Problem, match=r"\\u0000") as refusal:
-            engine.topic("\0")
-        assert refusal.value.code == "invalid_request"
+def test_each_text_that_cannot_be_sent_is_told_apart(loop: Loop, dsn: str) -> None:
+    engine = PostgresEngine(dsn, pool_size=1)
+    with pytest.raises(EngineError, match="half a surrogate pair") as refusal:
+        loop.run(engine.topic("\ud800"))
+    assert refusal.value.code == "invalid_request"
+    with pytest.raises(EngineError, match=r"\\u0000") as refusal:
+        loop.run(engine.topic("\0"))
+    assert refusal.value.code == "invalid_request"
+    loop.run(engine.close())
 
 
-def test_a_statement_that_was_deallocated_is_prepared_again(dsn: str, connect: Connect) -> None:
-    with closing(PostgresEngine(dsn, pool_size=1)) as engine:
-        engine.create_topic("t", None)
-        with closing(connect()) as session, session.cursor() as cursor:
-            cursor.execute("""create or replace function queue.heads(p_topics text[])
-                returns table (topic text, head bigint) language plpgsql as $$
-                declare v_name text; begin
-                    for v_name in select p.name from pg_prepared_statements p
-                                  where p.statement not like '%heads%' loop
-                        execute format('deallocate %I', v_name);
-                        return query select v_name, 0::bigint;
-                    end loop;
-                end $$""")
-            session.commit()
-        for _ in range(3):
-            assert "'t'" in repr(json.loads(engine.topic("t")))
-            assert len(engine.heads(["t"])) >= 1, "something was deallocated"
+def test_a_statement_that_was_deallocated_is_prepared_again(
+    loop: Loop, dsn: str, connect: Connect
+) -> None:
+    engine = PostgresEngine(dsn, pool_size=1)
+    loop.run(engine.create_topic("t", None))
+    with closing(connect()) as session, session.cursor() as cursor:
+        cursor.execute("""create or replace function queue.heads(p_topics text[])
+            returns table (topic text, head bigint) language plpgsql as $$
+            declare v_name text; begin
+                for v_name in select p.name from pg_prepared_statements p
+                              where p.statement not like '%heads%' loop
+                    execute format('deallocate %I', v_name);
+                    return query select v_name, 0::bigint;
+                end loop;
+            end $$""")
+        session.commit()
+    for _ in range(3):
+        assert "'t'" in repr(json.loads(loop.run(engine.topic("t"))))
+        assert len(loop.run(engine.heads(["t"]))) >= 1, "something was deallocated"
+    loop.run(engine.close())
