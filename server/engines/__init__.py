@@ -31,6 +31,15 @@ class Published(NamedTuple):
     duplicate: bool
 
 
+class Fetch(NamedTuple):
+    """What a subscriber wants to read: from its position on, or after another offset; in one epoch only, if given."""
+
+    subscriber: str
+    limit: int
+    after: int | None = None
+    epoch: int | None = None
+
+
 class Fetched(NamedTuple):
     """A run of messages, as JSON text without the brackets, empty when there is none.
 
@@ -111,10 +120,8 @@ class Engine(Protocol):
     async def unsubscribe(self, topic: str, subscriber: str) -> None:
         """Remove a subscriber."""
 
-    async def fetch(
-        self, topic: str, subscriber: str, limit: int, after: int | None, epoch: int | None
-    ) -> Fetched:
-        """Read from the position on, or after another offset; in one epoch only, if that is given."""
+    async def fetch(self, topic: str, fetches: Sequence[Fetch]) -> list[Fetched]:
+        """Read for several subscribers, in no more bytes than for one, but at least one message each."""
 
     async def ack(self, topic: str, acks: Sequence[Ack]) -> list[Acked]:
         """Move positions forward in one transaction: all of them or none."""

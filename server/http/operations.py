@@ -6,9 +6,8 @@ from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
-from server.engines import Engine, Fetched
+from server.engines import Engine
 from server.queue.fusion import Fusion
-from server.queue.looks import Looks
 from server.queue.readers import Readers
 from server.queue.wakeups import Wakeups
 
@@ -33,7 +32,6 @@ class Context:
     engine: Engine
     wakeups: Wakeups
     fusion: Fusion
-    looks: Looks[Fetched] = field(default_factory=Looks)
     readers: Readers = field(default_factory=Readers)
 
 

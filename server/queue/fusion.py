@@ -6,27 +6,23 @@ come by then; those who come meanwhile go together next, in the order of their a
 
 Every call has a holder, what it must have for itself: for a publish that is its topic, for an ack its subscriber. A
 holder is in one transaction at a time, so one that a stuck session keeps harms no other for long.
+
+Those who were woken look for messages together, too: one publish may wake ten thousand.
 """
 
 import asyncio
-from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from itertools import groupby
-from typing import Any, Generic, TypeVar
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
 
-from server.engines import Ack, Acked, Batch, Engine, Published
-from server.engines.errors import Busy, EngineError, Unavailable
+from server.engines import Ack, Acked, Batch, Engine, Fetch, Fetched, Published
+from server.queue.lines import Lines
 
-Item = TypeVar("Item")
-Result = TypeVar("Result")
-
-_MOST = 64  # calls in a transaction, and
-_SIZE = 1024 * 1024  # their characters together, but one call in any case
-_SOON = 0.02  # seconds after which a transaction keeps only its own holders waiting
+_LOOKS = 8  # groups of them at a time: more would fill the engine's pool, and some find it busy
+_WOKEN = 60.0  # seconds that one who was woken waits for its turn: it has waited anyway
 
 
 class Fusion:
-    """Carries publishes and acks out, a topic's concurrent ones together, each caller awaiting its own answer.
+    """Carries publishes, acks and looks out, a topic's concurrent ones together, each caller awaiting its own answer.
 
     Raises EngineError; Unavailable, and surely not sent, when a call's turn did not come in time. Who is cancelled
     before its turn is not sent; after it, the call is carried out nevertheless.
@@ -40,6 +36,8 @@ class Fusion:
         self._published = published
         self._publishes = Lines(self._append, _topic_itself, _characters, patience)
         self._acks = Lines(engine.ack, _subscriber, _nothing, patience)
+        self._looks = Lines(self._look, _subscriber, _nothing, _WOKEN)
+        self._turns = asyncio.Semaphore(_LOOKS)
 
     def publish(self, topic: str, batch: Batch) -> Coroutine[Any, Any, Published]:
         """Append a batch."""
@@ -49,190 +47,34 @@ class Fusion:
         """Move a position forward."""
         return self._acks.call(topic, ack)
 
+    def look(self, topic: str, fetch: Fetch) -> Coroutine[Any, Any, Fetched]:
+        """Fetch for one who was woken: a few messages, or more next time. What is found is not older than this call."""
+        return self._looks.call(topic, fetch)
+
     async def _append(self, topic: str, batches: Sequence[Batch]) -> list[Published]:
         stored = await self._engine.publish(topic, batches)
         self._published(topic)
         return stored
+
+    async def _look(self, topic: str, fetches: Sequence[Fetch]) -> list[Fetched]:
+        different = list(dict.fromkeys(fetches))
+        async with self._turns:
+            found = await self._engine.fetch(topic, different)
+        by_fetch = dict(zip(different, found, strict=True))
+        return [by_fetch[fetch] for fetch in fetches]
 
 
 def _topic_itself(batch: Batch) -> str:
     return ""
 
 
-def _subscriber(ack: Ack) -> str:
-    return ack.subscriber
+def _subscriber(call: Ack | Fetch) -> str:
+    return call.subscriber
 
 
 def _characters(batch: Batch) -> int:
     return len(batch.payloads) + len(batch.headers or "")
 
 
-def _nothing(ack: Ack) -> int:
+def _nothing(call: Ack | Fetch) -> int:
     return 0
-
-
-class _Call(Generic[Item, Result]):
-    def __init__(self, item: Item, holder: str, size: int) -> None:
-        self.item = item
-        self.holder = holder
-        self.size = size
-        self.answer: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
-
-    def end(self, outcome: Result | Exception) -> None:
-        if self.answer.done():
-            return  # its caller has left
-        if isinstance(outcome, Exception):
-            self.answer.set_exception(outcome)
-        else:
-            self.answer.set_result(outcome)
-
-
-class _Line(Generic[Item, Result]):
-    """Who waits for a topic, in the order of arrival, and which holders are in a transaction.
-
-    `lead` is there while a transaction keeps all others waiting: the timer that ends that.
-    """
-
-    def __init__(self) -> None:
-        self.waiting: dict[_Call[Item, Result], None] = {}
-        self.held = Counter[str]()
-        self.lead: asyncio.TimerHandle | None = None
-
-    def take(self) -> list[_Call[Item, Result]]:
-        """Take those who may go together."""
-        calls: list[_Call[Item, Result]] = []
-        size = 0
-        for call in self.waiting:
-            if call.holder in self.held or call.answer.done():  # or its caller is leaving
-                continue
-            if calls and (len(calls) >= _MOST or size + call.size > _SIZE):
-                break
-            calls.append(call)
-            size += call.size
-        for call in calls:
-            del self.waiting[call]
-            self.held[call.holder] += 1
-        return calls
-
-    def let_go(self, calls: Sequence[_Call[Item, Result]]) -> None:
-        for call in calls:
-            self.held[call.holder] -= 1
-            if not self.held[call.holder]:
-                del self.held[call.holder]
-
-
-class Lines(Generic[Item, Result]):
-    """One kind of calls, in a line for each topic that somebody calls for.
-
-    `act` carries several calls of a topic out in one transaction, all or none of them.
-    """
-
-    def __init__(
-        self,
-        act: Callable[[str, Sequence[Item]], Awaitable[list[Result]]],
-        holder: Callable[[Item], str],
-        size: Callable[[Item], int],
-        patience: float,
-    ) -> None:
-        """Make no line yet."""
-        self._act = act
-        self._holder = holder
-        self._size = size
-        self._patience = patience
-        self._lines: dict[str, _Line[Item, Result]] = {}
-        self._tasks: set[asyncio.Task[None]] = set()  # a loop does not keep them itself
-
-    async def call(self, topic: str, item: Item) -> Result:
-        """Carry a call out, together with others."""
-        call = _Call[Item, Result](item, self._holder(item), self._size(item))
-        line = self._lines.setdefault(topic, _Line())
-        line.waiting[call] = None
-        if line.lead is None and call.holder not in line.held:
-            self._begin(topic, line)
-        timer = asyncio.get_running_loop().call_later(self._patience, self._give_up, line, call)
-        try:
-            return await call.answer
-        finally:
-            timer.cancel()
-            line.waiting.pop(call, None)
-
-    def _give_up(self, line: _Line[Item, Result], call: _Call[Item, Result]) -> None:
-        if call in line.waiting:  # nobody has taken it, and now nobody will
-            del line.waiting[call]
-            call.end(Unavailable("too many wait for this topic"))
-
-    def _begin(self, topic: str, line: _Line[Item, Result]) -> None:
-        loop = asyncio.get_running_loop()
-        line.lead = loop.call_later(_SOON, self._pass_on, topic, line)
-        task = loop.create_task(self._go(topic, line, line.lead))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _go(self, topic: str, line: _Line[Item, Result], lead: asyncio.TimerHandle) -> None:
-        # with those who came while this task began
-        await self._carry_out(topic, line, line.take(), lead)
-
-    async def _carry_out(
-        self,
-        topic: str,
-        line: _Line[Item, Result],
-        calls: Sequence[_Call[Item, Result]],
-        lead: asyncio.TimerHandle | None = None,
-    ) -> None:
-        """Carry calls out together, or in parts when that fails because of one; answer each."""
-        outcomes = await self._outcomes(topic, calls)
-        parts = _parts(calls, outcomes)
-        if not parts:
-            line.let_go(calls)
-        if lead is not None:
-            lead.cancel()
-        if line.lead is lead or line.lead is None:
-            self._pass_on(topic, line)  # first, since answers can wait
-        if not parts:
-            for call, outcome in zip(calls, outcomes, strict=True):
-                call.end(outcome)
-        elif parts[0][0].holder == parts[1][0].holder:
-            for part in parts:
-                await self._carry_out(topic, line, part)
-        else:
-            await asyncio.gather(*(self._carry_out(topic, line, part) for part in parts))
-
-    def _pass_on(self, topic: str, line: _Line[Item, Result]) -> None:
-        line.lead = None
-        if any(call.holder not in line.held for call in line.waiting):
-            self._begin(topic, line)
-        elif not (line.waiting or line.held) and self._lines.get(topic) is line:
-            del self._lines[topic]
-
-    async def _outcomes(
-        self, topic: str, calls: Sequence[_Call[Item, Result]]
-    ) -> Sequence[Result | Exception]:
-        if not calls:  # they left while the task began
-            return []
-        try:
-            results = await self._act(topic, [call.item for call in calls])
-            if len(results) != len(calls):
-                raise RuntimeError(f"{len(results)} answers to {len(calls)} calls")
-            return results
-        except Exception as error:  # whatever it is, nobody may wait for ever
-            return [error] * len(calls)
-
-
-def _holder(call: _Call[Item, Result]) -> str:
-    return call.holder
-
-
-def _parts(
-    calls: Sequence[_Call[Item, Result]], outcomes: Sequence[Result | Exception]
-) -> Sequence[Sequence[_Call[Item, Result]]]:
-    """Return the parts to try again when one of a group is the reason that nothing happened, else none."""
-    error = outcomes[0] if outcomes else None
-    if not isinstance(error, EngineError) or error.outcome == "unknown":
-        return []
-    busy = isinstance(error, Busy)
-    if isinstance(error, Unavailable) and not busy:
-        return []  # full or gone: it is so for all of them
-    holders = [list(part) for _, part in groupby(sorted(calls, key=_holder), key=_holder)]
-    if len(holders) > 1:
-        return holders  # at the same time: the one that is busy may keep only itself
-    return [] if busy or len(calls) == 1 else [[call] for call in calls]

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client import generate_latest
 
-from server.engines import Ack, Acked, Batch, Engine, Fetched, Published
+from server.engines import Ack, Acked, Batch, Engine, Fetch, Fetched, Published
 from server.engines.errors import Busy, EngineError, Unavailable
 from server.http import body, door, metrics
 from server.http.app import RECEIVED, Environ, create_app
@@ -32,8 +32,8 @@ class Empty:
     def __init__(self) -> None:
         self.published: list[Batch] = []
 
-    async def fetch(self, *asked: object) -> Fetched:
-        return Fetched(0, 0, 0, "")
+    async def fetch(self, topic: str, fetches: list[Fetch]) -> list[Fetched]:
+        return [Fetched(0, 0, 0, "")] * len(fetches)
 
     async def ack(self, topic: str, acks: list[Ack]) -> list[Acked]:
         raise AssertionError("nobody acks")

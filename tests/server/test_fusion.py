@@ -11,11 +11,12 @@ from typing import Any, TypeVar
 import pytest
 from psycopg2.extensions import connection, make_dsn, parse_dsn
 
-from server.engines import Ack, Acked, Batch, Published
+from server.engines import Ack, Acked, Batch, Fetch, Fetched, Published
 from server.engines.errors import EngineError, Unavailable
 from server.engines.postgres.engine import PostgresEngine
-from server.queue import fusion as fusion_module
-from server.queue.fusion import Fusion, Lines
+from server.queue import fusion, lines
+from server.queue.fusion import Fusion
+from server.queue.lines import Lines
 from tests.loop import Loop, looping
 from tests.proxy import CuttingProxy, cutting
 from tests.server.history import faults
@@ -127,12 +128,12 @@ def make(
             patience: float = 5.0,
         ) -> Stand:
             for name, bug in (planted or {}).items():
-                monkeypatch.setattr(fusion_module, name, bug)
+                monkeypatch.setattr(fusion if name == "Lines" else lines, name, bug)
             engine = engine or Counting(dsn)
             stack.callback(lambda: loop.run(engine.close()))
             told: list[str] = []
-            fusion = Fusion(engine, told.append, patience=patience)
-            stand = Stand(loop, engine, fusion, connect)
+            made = Fusion(engine, told.append, patience=patience)
+            stand = Stand(loop, engine, made, connect)
             stand.published = told
             if not planted:  # nobody is forgotten
                 stack.callback(lambda: until(lambda: stand.lines == {}))
@@ -184,8 +185,8 @@ def test_batches_keep_their_place_and_their_parts(stand: Stand) -> None:
 
 
 def test_a_group_has_its_limits(stand: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fusion_module, "_MOST", 4)
-    monkeypatch.setattr(fusion_module, "_SIZE", 100)
+    monkeypatch.setattr(lines, "_MOST", 4)
+    monkeypatch.setattr(lines, "_SIZE", 100)
     large = one("x" * 200)
     with stand.held():
         calls = stand.lined_up([one(0), one(1), large, *(one(n) for n in range(6)), large])
@@ -486,6 +487,49 @@ def test_a_crowd_of_acks_moves_every_position_to_its_end(stand: Stand) -> None:
     assert len(stand.engine.acks) < 16 * 40
 
 
+def test_looks_that_are_made_together_find_each_its_own(stand: Stand) -> None:
+    epochs = subscribed(stand, ["a", "b", "c"])
+    stand.run(stand.fusion.ack("t", Ack("a", 98, epochs["a"])))
+
+    async def together() -> list[Any]:
+        asked = [
+            Fetch("a", 10),
+            Fetch("b", 2, 50),
+            Fetch("nobody", 1),
+            Fetch("c", 1, None, epochs["c"] + 1),
+            Fetch("b", 1, 100, epochs["b"]),
+            Fetch("b", 2, 50),
+        ]
+        looks = [stand.fusion.look("t", fetch) for fetch in asked]
+        return await asyncio.gather(*looks, return_exceptions=True)
+
+    found = stand.run(together())
+    told = [
+        (each.position, [one["offset"] for one in json.loads(f"[{each.messages}]")])
+        if isinstance(each, Fetched)
+        else each.code
+        for each in found
+    ]
+    a, b = (98, [99, 100]), (0, [51, 52])
+    assert told == [a, b, "subscriber_not_found", "stale_epoch", (0, []), b]
+
+
+def test_looks_together_take_no_more_bytes_than_one(stand: Stand) -> None:
+    subscribed(stand, [f"s{n}" for n in range(64)], 1)
+    for _ in range(2):
+        stand.run(stand.fusion.publish("t", Batch(json.dumps(["x" * 100_000] * 4))))
+
+    async def together() -> list[Fetched]:
+        return await asyncio.gather(
+            *(stand.fusion.look("t", Fetch(f"s{n}", 100)) for n in range(64))
+        )
+
+    sizes = [len(each.messages) for each in stand.run(together())]
+    assert min(sizes) > 100_000 and sum(sizes) < 9 * 2**20
+    (alone,) = stand.run(stand.engine.fetch("t", [Fetch("s0", 100)]))
+    assert len(alone.messages) > 800_000
+
+
 class Mixed(Lines):  # type: ignore[type-arg]
     """A planted bug: the answers of a group are dealt out in the wrong order."""
 
@@ -508,7 +552,7 @@ class Impatient(Lines):  # type: ignore[type-arg]
     """A planted bug: who gives up stays in the line."""
 
     def _give_up(self, line, call):  # type: ignore[no-untyped-def]
-        line.waiting[fusion_module._Call(call.item, call.holder, call.size)] = None
+        line.waiting[lines._Call(call.item, call.holder, call.size)] = None
         call.end(Unavailable("gave up"))
 
 

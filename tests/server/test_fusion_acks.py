@@ -1,4 +1,4 @@
-"""Fusion of acks: they share transactions, and nobody waits for another subscriber's stuck position."""
+"""Fusion of acks and looks: they share transactions, and nobody waits for another subscriber's stuck position."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -6,10 +6,11 @@ from contextlib import suppress
 
 import pytest
 
-from server.engines import Ack, Acked, Engine
+from server.engines import Ack, Acked, Engine, Fetch, Fetched
 from server.engines.errors import Busy, EngineError, Unavailable
-from server.queue import fusion as fusion_module
-from server.queue.fusion import Fusion, Lines
+from server.queue import fusion, lines
+from server.queue.fusion import Fusion
+from server.queue.lines import Lines
 
 LATER = 60.0  # seconds: not within a test
 
@@ -111,13 +112,13 @@ async def led(stand: Stand, *acks: tuple[str, int]) -> list[asyncio.Task[Acked]]
 @pytest.fixture
 def one_leads(monkeypatch: pytest.MonkeyPatch) -> None:
     """A group keeps all others waiting until it is answered."""
-    monkeypatch.setattr(fusion_module, "_SOON", LATER)
+    monkeypatch.setattr(lines, "_SOON", LATER)
 
 
 @pytest.fixture
 def none_leads(monkeypatch: pytest.MonkeyPatch) -> None:
     """A group keeps only its own subscribers waiting."""
-    monkeypatch.setattr(fusion_module, "_SOON", 0)
+    monkeypatch.setattr(lines, "_SOON", 0)
 
 
 async def together() -> None:
@@ -162,7 +163,7 @@ def test_topics_share_nothing(one_leads: None) -> None:
 
 
 def test_a_group_has_its_limit(one_leads: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fusion_module, "_MOST", 3)
+    monkeypatch.setattr(lines, "_MOST", 3)
 
     async def check() -> None:
         stand = Stand()
@@ -327,6 +328,63 @@ def test_a_wait_is_bounded_and_who_gives_up_is_not_sent(one_leads: None) -> None
     runs(patient)
 
 
+def test_looks_for_the_same_are_one_look_that_began_after_all_of_them(one_leads: None) -> None:
+    async def check() -> None:
+        asked: list[list[Fetch]] = []
+        go = asyncio.Event()
+
+        class Found:
+            ack = None
+
+            async def fetch(self, topic: str, fetches: Sequence[Fetch]) -> list[Fetched]:
+                asked.append(list(fetches))
+                began = len(asked)
+                await go.wait()
+                return [Fetched(began, 0, 0, fetch.subscriber) for fetch in fetches]
+
+        engine: Engine = Found()  # type: ignore[assignment]
+        looks = Fusion(engine, lambda topic: None)
+        same, other = Fetch("s", 1), Fetch("u", 1)
+        first = asyncio.ensure_future(looks.look("t", same))
+        await until(lambda: asked)  # what it finds may be older than what is asked now
+        tasks = [asyncio.ensure_future(looks.look("t", one)) for one in [same, other] * 20]
+        await until(lambda: len(looks._looks._lines["t"].waiting) == 40)
+        go.set()
+        assert (await first).position == 1
+        found = await asyncio.gather(*tasks)
+        assert [(one.position, one.messages) for one in found] == [(2, "s"), (2, "u")] * 20
+        assert asked == [[same], [same, other]]
+
+    runs(check)
+
+
+def test_looks_of_many_topics_take_turns() -> None:
+    async def check() -> None:
+        at_once = most = 0
+
+        class Counting:
+            ack = None
+
+            async def fetch(self, topic: str, fetches: Sequence[Fetch]) -> list[Fetched]:
+                nonlocal at_once, most
+                at_once += 1
+                most = max(most, at_once)
+                await asyncio.sleep(0)
+                at_once -= 1
+                return [Fetched(0, 0, 0, topic)]
+
+        engine: Engine = Counting()  # type: ignore[assignment]
+        looks = Fusion(engine, lambda topic: None)
+        tasks = [looks.look(f"t{n}", Fetch("s", 1)) for n in range(100)]
+        assert [one.messages for one in await asyncio.gather(*tasks)] == [
+            f"t{n}" for n in range(100)
+        ]
+        assert most == fusion._LOOKS
+        assert looks._looks._lines == {}
+
+    runs(check)
+
+
 class Mixed(Lines):  # type: ignore[type-arg]
     """A planted bug: the answers of a group are dealt out in the wrong order."""
 
@@ -334,7 +392,7 @@ class Mixed(Lines):  # type: ignore[type-arg]
         return list(reversed(await super()._outcomes(topic, calls)))
 
 
-class Unheld(fusion_module._Line):  # type: ignore[type-arg]
+class Unheld(lines._Line):  # type: ignore[type-arg]
     """A planted bug: a subscriber may be in several groups."""
 
     def take(self):  # type: ignore[no-untyped-def]
@@ -392,8 +450,8 @@ def test_planted_bugs_are_caught(
 ) -> None:
     """The control of the tests above."""
     soon = 0 if check is one_group_each else LATER
-    monkeypatch.setattr(fusion_module, "_SOON", soon)
-    monkeypatch.setattr(fusion_module, name, planted)
+    monkeypatch.setattr(lines, "_SOON", soon)
+    monkeypatch.setattr(fusion if name == "Lines" else lines, name, planted)
 
     async def fails() -> None:
         with pytest.raises((AssertionError, TimeoutError, KeyError)):

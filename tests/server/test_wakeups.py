@@ -9,9 +9,8 @@ import pytest
 
 from server.engines import Engine
 from server.engines.errors import EngineError, Unavailable
-from server.queue import housekeeping, looks, wakeups
+from server.queue import housekeeping, wakeups
 from server.queue.housekeeping import Housekeeping
-from server.queue.looks import Looks
 from server.queue.wakeups import Wakeups, Watch
 
 TOPICS = [f"t{n}" for n in range(1000)]
@@ -220,72 +219,6 @@ def test_what_happened_before_the_wait_is_not_missed() -> None:
         watch.wake()
         assert await watch.wait(60)
         assert not await watch.wait(0)
-
-    asyncio.run(check())
-
-
-async def shared(found: Looks[int]) -> list[int]:
-    """Look for the same a hundred times while all turns are taken; return how many looks there were before each."""
-    begun = 0
-    go = asyncio.Event()
-
-    async def look() -> int:
-        nonlocal begun
-        begun += 1
-        before = begun
-        await go.wait()
-        return before
-
-    others = [asyncio.ensure_future(found.find(n, look)) for n in range(looks._AT_ONCE)]
-    await until(lambda: begun == looks._AT_ONCE)
-    same = [asyncio.ensure_future(found.find("same", look)) for _ in range(100)]
-    await asyncio.sleep(0)
-    same[0].cancel()  # who leaves does not end it for the others
-    await asyncio.sleep(0)
-    assert begun == looks._AT_ONCE
-    go.set()
-    answers = await asyncio.gather(*same[1:])
-    await asyncio.gather(*others)
-    return answers
-
-
-def test_a_look_is_shared_until_it_begins() -> None:
-    async def check() -> None:
-        found = Looks[int]()
-        assert await shared(found) == [looks._AT_ONCE + 1] * 99
-        assert found._coming == {}
-
-        begun = asyncio.Event()
-
-        async def old() -> str:
-            begun.set()
-            await asyncio.sleep(0.01)
-            return "old"
-
-        async def new() -> str:
-            return "new"
-
-        texts = Looks[str]()
-        first = asyncio.ensure_future(texts.find("t", old))
-        await begun.wait()  # what it finds may be older than what comes now
-        assert await texts.find("t", new) == "new"
-        assert await first == "old"
-
-    asyncio.run(check())
-
-
-def test_a_look_that_fails_fails_for_all_and_frees_its_turn() -> None:
-    async def check() -> None:
-        found = Looks[int]()
-
-        async def fails() -> int:
-            raise Unavailable("gone")
-
-        for _ in range(looks._AT_ONCE + 1):
-            tasks = [found.find("same", fails) for _ in range(3)]
-            raised = await asyncio.gather(*tasks, return_exceptions=True)
-            assert [str(one) for one in raised] == ["gone"] * 3
-        assert found._coming == {}
 
     asyncio.run(check())
 

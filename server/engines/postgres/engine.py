@@ -7,7 +7,7 @@ from typing import Any
 
 import psycopg2
 
-from server.engines import Ack, Acked, Batch, Fetched, Health, Lag, Published
+from server.engines import Ack, Acked, Batch, Fetch, Fetched, Health, Lag, Published
 from server.engines.errors import EngineError, Unavailable
 from server.engines.postgres.connecting import connect
 from server.engines.postgres.failures import did_not_happen, problem
@@ -17,6 +17,7 @@ from server.engines.postgres.session import Rows
 CHANNEL = "queue_topics"
 _ATTEMPTS = 3
 _HEARTBEAT = 0.25
+_MOST_BYTES = 8 * 2**20  # that a fetch reads
 _BRIEFLY = "set_config('lock_timeout', '200ms', true) <> ''"  # true; for this transaction alone
 
 
@@ -106,12 +107,18 @@ class PostgresEngine:
         """Remove a subscriber."""
         await self._write("select queue.unsubscribe(%s, %s)", topic, subscriber)
 
-    async def fetch(
-        self, topic: str, subscriber: str, limit: int, after: int | None, epoch: int | None
-    ) -> Fetched:
-        """Read from the position on, or after another offset; all of it from one snapshot."""
-        sql = "select * from queue.fetch_json(%s, %s, %s, %s, p_epoch => %s)"
-        return Fetched(*await self._read(sql, topic, subscriber, limit, after, epoch))
+    async def fetch(self, topic: str, fetches: Sequence[Fetch]) -> list[Fetched]:
+        """Read for several subscribers, in no more bytes than for one, but at least one message each: one snapshot."""
+        rows = ", ".join(f"({n}, %s, %s::int, %s::bigint, %s::bigint)" for n in range(len(fetches)))
+        sql = f"""select f.* from (values {rows}) b(n, subscriber, "limit", after, epoch),
+                  queue.fetch_json(%s, b.subscriber, b."limit", b.after, %s, b.epoch) f order by b.n"""
+        values = [value for fetch in fetches for value in fetch]
+        share = _MOST_BYTES // len(fetches)
+        user = (topic, "read")
+        return [
+            Fetched(*row)
+            for row in await self._rows(sql, [*values, topic, share], user, writes=False)
+        ]
 
     async def ack(self, topic: str, acks: Sequence[Ack]) -> list[Acked]:
         """Move positions forward in one transaction: all of them or none.

@@ -71,11 +71,11 @@ async def fetch(
     subscriber: str,
 ) -> Answer:
     """Fetch the messages after the position, in order; nothing moves."""
-    limit = min(query.limit, MAX_LIMIT)
-    found = await context.engine.fetch(topic, subscriber, limit, query.after, query.epoch)
+    asked = engines.Fetch(subscriber, min(query.limit, MAX_LIMIT), query.after, query.epoch)
+    (found,) = await context.engine.fetch(topic, [asked])
     other = headers.client and context.readers.other(topic, subscriber, headers.client)
     if not found.messages and query.wait > 0:
-        found = await _wait(context, topic, subscriber, limit, query)
+        found = await _wait(context, topic, asked, query.wait)
     return Answer(
         f'{{"topic":"{topic}","subscriber":"{subscriber}","position":{found.position},'
         f'"epoch":{found.epoch},"head":{found.head},"messages":[{found.messages}]}}',
@@ -84,13 +84,12 @@ async def fetch(
 
 
 async def _wait(
-    context: Context, topic: str, subscriber: str, limit: int, query: schemas.FetchQuery
+    context: Context, topic: str, asked: engines.Fetch, seconds: float
 ) -> engines.Fetched:
-    asked = (topic, subscriber, limit, query.after, query.epoch)
-    deadline = time.monotonic() + query.wait
+    deadline = time.monotonic() + seconds
     with context.wakeups.watch(topic) as watch:
         while True:
-            found = await context.looks.find(asked, lambda: context.engine.fetch(*asked))
+            found = await context.fusion.look(topic, asked)
             left = deadline - time.monotonic()
             if found.messages or left <= 0 or context.wakeups.stopping:
                 return found
