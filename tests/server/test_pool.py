@@ -13,8 +13,9 @@ from psycopg2.extensions import connection
 from server.engines.errors import Unavailable
 from server.engines.postgres.embedded import EmbeddedPostgres
 from server.engines.postgres.engine import PostgresEngine
+from server.engines.postgres.failures import Lost
 from server.engines.postgres.pool import Pool
-from server.engines.postgres.session import Lost, Session
+from server.engines.postgres.session import Session
 from tests.loop import Loop
 from tests.server.answers import ok, refused
 from tests.server_process import ServerProcess, serving

@@ -11,7 +11,8 @@ import psycopg2
 from psycopg2.extensions import make_dsn
 
 from server.engines.postgres.addresses import places, said
-from server.engines.postgres.session import NotWritable, Session, Unfit
+from server.engines.postgres.failures import NotWritable, Unfit
+from server.engines.postgres.session import Session
 
 # What must hold whatever a role or a database sets, each as Postgres shows it. Every wait is bounded: for a lock, for
 # a statement, for us in a transaction; and no session is ended for being idle or long.

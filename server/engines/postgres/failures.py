@@ -6,9 +6,21 @@ import logging
 import psycopg2
 
 from server.engines.errors import Busy, Code, EngineError, Unavailable
-from server.engines.postgres.session import Lost, NotWritable
 
 log = logging.getLogger(__name__)
+
+
+class NotWritable(psycopg2.OperationalError):
+    """The database takes no writes now: nothing was done, and a read from it may be stale."""
+
+
+class Unfit(psycopg2.Error):
+    """The queue cannot work on such a database, or through such a pooler."""
+
+
+class Lost(psycopg2.OperationalError):
+    """The session ended in mid-call: nobody knows whether the statement was carried out."""
+
 
 # SQLSTATE -> code; the functions' own errors, then Postgres' that a caller can do something about
 SQLSTATE: dict[str, Code] = {

@@ -10,7 +10,8 @@ import psycopg2
 
 from server.engines.errors import Unavailable
 from server.engines.postgres.connecting import connect
-from server.engines.postgres.session import NotWritable, Rows, Session
+from server.engines.postgres.failures import NotWritable
+from server.engines.postgres.session import Rows, Session
 
 log = logging.getLogger(__name__)
 

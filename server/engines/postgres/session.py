@@ -23,22 +23,12 @@ from psycopg2.extensions import (
 )
 from psycopg2.extensions import connection as Connection
 
+from server.engines.postgres.failures import Lost, NotWritable
+
 Rows = list[tuple[Any, ...]]
 
 # A little more than statement_timeout: who has not answered by then is stopped, or beyond reach.
 _LIMIT = 35.0
-
-
-class NotWritable(psycopg2.OperationalError):
-    """The database takes no writes now: nothing was done, and a read from it may be stale."""
-
-
-class Unfit(psycopg2.Error):
-    """The queue cannot work on such a database, or through such a pooler."""
-
-
-class Lost(psycopg2.OperationalError):
-    """The session ended in mid-call: nobody knows whether the statement was carried out."""
 
 
 class Session(Connection):
@@ -60,7 +50,8 @@ class Session(Connection):
         self._answer: asyncio.Future[None] | None = None
         self._deadline = 0.0
         self._timer: asyncio.TimerHandle | None = None
-        self._socket = -1  # while the loop watches it
+        self._socket = -1
+        self._watched = False  # the loop says when there is something to read
         self._writing = False
 
     async def opened(self) -> None:
@@ -71,7 +62,7 @@ class Session(Connection):
         self._misled = self._told_read_only()
         self._cursor = self.cursor()
         self._socket = self.fileno()
-        self._loop.add_reader(self._socket, self._proceed)
+        self._watch()
         self._look = select.poll()
         self._look.register(self._socket, select.POLLIN | select.POLLHUP | select.POLLERR)
 
@@ -88,7 +79,7 @@ class Session(Connection):
         An idle connection has nothing to say. If there is something to read, the database has gone (or is going), and
         the next statement must not be sent into it: its outcome would be unknown.
         """
-        return self._socket >= 0 and not self._look.poll(0)
+        return self._watched and not self._look.poll(0)
 
     async def run(self, sql: str, values: Sequence[Any]) -> Rows:
         """Run a statement that has %s for each of its values; return its rows.
@@ -137,6 +128,7 @@ class Session(Connection):
         """Return what this session has heard by LISTEN, at the latest after so many seconds."""
         if not self.notifies:
             self._answer = self._loop.create_future()
+            self._watch()
             timer = self._loop.call_later(seconds, self._settle)
             try:
                 await self._answer
@@ -152,10 +144,15 @@ class Session(Connection):
         if self._socket >= 0:
             self._loop.remove_reader(self._socket)
             self._loop.remove_writer(self._socket)
-            self._socket = -1
+            self._socket, self._watched = -1, False
         if self._timer:
             self._timer.cancel()
         super().close()
+
+    def _watch(self) -> None:
+        if not self._watched:
+            self._loop.add_reader(self._socket, self._proceed)
+            self._watched = True
 
     async def _ready(self, state: int) -> None:
         # the socket may be another one each time: without TLS, say, after it was refused with it
@@ -181,9 +178,9 @@ class Session(Connection):
 
     def _proceed(self) -> None:
         """Go on: there is something to read, or room to write."""
-        if not self._answer:  # nobody asked: it is not quiet, and never will be again
+        if not self._answer:  # nobody has asked: it is not quiet, and is left to whoever looks next
             self._loop.remove_reader(self._socket)
-            self._socket = -1
+            self._watched = False
             return
         try:
             state = self.poll()
