@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import signal
 import socket
 import threading
@@ -25,6 +26,7 @@ from tests.loop import Loop, looping
 from tests.proxy import CuttingProxy, cutting
 from tests.standby import socket_of
 from tests.ticking import ticking
+from tests.tls import behind_tls
 from tests.waiting import until
 
 # Not a measure of speed: what is to be seen is whether the loop stood still for as long as something was silent, which
@@ -118,6 +120,19 @@ def test_all_addresses_of_a_name_are_tried(
         assert served(loop, way)["host"] == "db.example"
         assert served(loop, way)["hostaddr"] == "127.0.0.1"
         assert proxy.reached == 2
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="there is no openssl on the PATH")
+def test_a_certificate_is_held_against_the_name_and_not_the_address(
+    loop: Loop, dsn: str, cluster: EmbeddedPostgres, names: dict[str, Any], tmp_path: Path
+) -> None:
+    names["db.example"] = names["other.example"] = ["127.0.0.1"]
+    with behind_tls(socket_of(cluster), "db.example", tmp_path) as (port, certificate):
+        way = {"port": port, "sslmode": "verify-full", "sslrootcert": certificate}
+        way |= {"dbname": parse_dsn(dsn)["dbname"], "user": "postgres", "gssencmode": "disable"}
+        assert served(loop, make_dsn(host="db.example", **way))["sslmode"] == "verify-full"
+        with pytest.raises(psycopg2.OperationalError, match="does not match host name"):
+            served(loop, make_dsn(host="other.example", **way))
 
 
 def test_what_was_wrong_with_each_is_said(loop: Loop, dsn: str, names: dict[str, Any]) -> None:
