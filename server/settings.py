@@ -30,7 +30,6 @@ class Settings:
     data: Path
     token: str | None = field(repr=False)
     hosts: tuple[str, ...]
-    threads: int
     long_polls: int
     connections: int
     log_level: str
@@ -52,7 +51,6 @@ def parse(arguments: list[str] | None = None) -> Settings:
         found.data.absolute(),
         token,
         (in_url(found.host), *found.allow_host),
-        found.threads,
         found.long_polls,
         found.connections,
         found.log_level,
@@ -79,8 +77,7 @@ def _add_flags(add: "_Adder") -> None:
         _names,
         "names that the server may be called by, separated by commas, beside localhost and --host",
     )
-    add("--threads", "QUEUE_THREADS", 2500, int, "requests at once, long polls included")
-    add("--long-polls", "QUEUE_LONG_POLLS", 1000, int, polls)
+    add("--long-polls", "QUEUE_LONG_POLLS", 10_000, int, polls)
     add("--connections", "QUEUE_CONNECTIONS", 16, int, connections)
     add(
         "--log-level",
@@ -95,14 +92,14 @@ def _add_flags(add: "_Adder") -> None:
 def _check(parser: argparse.ArgumentParser, found: argparse.Namespace, token: str | None) -> None:
     if token is None and not ip_address(found.host).is_loopback:
         parser.error(f"--host {found.host} needs a token: set QUEUE_TOKEN or QUEUE_TOKEN_FILE")
-    if found.long_polls < 0 or found.threads < found.long_polls + 100:
-        parser.error("--long-polls is at least 0, and --threads at least 100 more than that")
-    if found.connections < 1 or not 0 < found.port < 65536:
-        parser.error("--connections is at least 1, --port is 1 to 65535")
+    if found.long_polls < 0 or found.connections < 1 or not 0 < found.port < 65536:
+        parser.error(
+            "--long-polls is at least 0, --connections at least 1, and --port is 1 to 65535"
+        )
 
 
 def _address(text: str) -> str:
-    try:  # Granian takes no names
+    try:
         address = ip_address("127.0.0.1" if text == "localhost" else text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is not an IP address") from None

@@ -1,53 +1,71 @@
-"""The worker process: it answers the requests. Its parent starts it again when it dies, and it dies with its parent."""
+"""The worker process: it answers the requests. When it dies, another one is started; it dies with its parent."""
 
+import asyncio
 import os
 import signal
-import threading
+import socket
+from functools import partial
 from multiprocessing.connection import Connection
-from typing import Any
+
+import uvloop
 
 from server import logs
 from server.engines.postgres.engine import PostgresEngine
 from server.http.app import create_app
-from server.http.door import Door
+from server.http.behind import Behind
+from server.http.door import Door, refused
 from server.http.hot import HotRoutes
 from server.http.operations import Context
+from server.http.serving import Server
 from server.queue.fusion import Fusion
 from server.queue.housekeeping import Housekeeping
 from server.queue.wakeups import Wakeups
 from server.settings import Settings
 
 
-def load(settings: Settings, dsn: str, lifeline: tuple[Connection, Connection]) -> Any:
-    """Make the WSGI application of this process and start its threads."""
+def work(settings: Settings, dsn: str, listener: socket.socket, lifeline: Connection) -> None:
+    """Serve on a listening socket until SIGTERM; say over the lifeline when clients are answered."""
     logs.configure(settings.log_level)
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    os.setpgrp()  # Ctrl-C is for the parent alone: of two different signals at once, Granian can hang
+    os.setpgrp()  # Ctrl-C and the terminal's end are for the parent alone
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_serve(settings, dsn, listener, lifeline))
+
+
+async def _serve(
+    settings: Settings, dsn: str, listener: socket.socket, lifeline: Connection
+) -> None:
+    ended = _told_to_end(lifeline)
     engine = PostgresEngine(dsn, pool_size=settings.connections)
     wakeups = Wakeups(engine, settings.long_polls)
     housekeeping = Housekeeping(engine)
     wakeups.start()
     housekeeping.start()
-    reader, writer = lifeline
-    writer.close()
-    threading.Thread(
-        target=_hold, args=(reader, wakeups, housekeeping), name="lifeline", daemon=True
-    ).start()
     door = Door(
         Context(engine, wakeups, Fusion(engine, wakeups.happened)),
         token=settings.token,
         hosts=settings.hosts,
-        bodies=settings.threads - settings.long_polls - 100,
     )
-    return HotRoutes(door, create_app(door))
+    behind = Behind(partial(create_app, door))
+    server = Server(HotRoutes(door, behind), refused)
+    ready = partial(lifeline.send_bytes, b"ready")
+    await server.serve(listener, ended, ready, wakeups.stop)
+    await housekeeping.stop()
+    await behind.close()
+    await engine.close()
 
 
-def _hold(lifeline: Connection, wakeups: Wakeups, housekeeping: Housekeeping) -> None:
-    try:
-        lifeline.recv_bytes()  # the parent says that the end is near: long polls end early
-        wakeups.stop()
-        housekeeping.stop()
-        lifeline.recv_bytes()
-    except EOFError:  # the parent is gone: without it nobody would look after this process
-        if not wakeups.stopping:
+def _told_to_end(lifeline: Connection) -> asyncio.Event:
+    ended = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, ended.set)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())  # held since before this process began
+
+    def alone() -> None:
+        loop.remove_reader(lifeline.fileno())
+        if not ended.is_set():  # without its parent nobody would look after this process
             os._exit(1)
+
+    loop.add_reader(lifeline.fileno(), alone)
+    return ended

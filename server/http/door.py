@@ -50,11 +50,11 @@ class Door:
             self._check_host(request)
             reply = await self._carry_out(one, request, path)
         except Exception as error:
-            return self._refusal(one, request, error, began)
+            return _refusal(one, request.method, error, began)
         except asyncio.CancelledError:
-            _tell(one, request, None, began)
+            _tell(one, request.method, None, began)
             raise
-        _tell(one, request, reply.status, began)
+        _tell(one, request.method, reply.status, began)
         return reply
 
     async def refuse(self, request: Request, error: Exception) -> Reply:
@@ -64,15 +64,7 @@ class Door:
             self._check_host(request)
         except Problem as first:
             error = first
-        return self._refusal(None, request, error, began)
-
-    def _refusal(
-        self, one: Operation | None, request: Request, error: Exception, began: float
-    ) -> Reply:
-        told, request_id = problem(error), secrets.token_hex(8)
-        ours = error if told.code == "internal" else None
-        _tell(one, request, told.status, began, request_id=request_id, code=told.code, error=ours)
-        return refusal(told, request_id)
+        return _refusal(None, request.method, error, began)
 
     async def _carry_out(self, one: Operation, request: Request, path: dict[str, str]) -> Reply:
         if one.secured and self._authorization is not None:
@@ -99,12 +91,24 @@ class Door:
             raise Problem("host_not_allowed", of_host(_PORT.sub("", host)))
 
 
+def refused(error: Exception, method: str = "-") -> Reply:
+    """Answer what went wrong before there was a request, or beyond any operation."""
+    return _refusal(None, method, error, time.perf_counter())
+
+
+def _refusal(one: Operation | None, method: str, error: Exception, began: float) -> Reply:
+    told, request_id = problem(error), secrets.token_hex(8)
+    ours = error if told.code == "internal" else None
+    _tell(one, method, told.status, began, request_id=request_id, code=told.code, error=ours)
+    return refusal(told, request_id)
+
+
 def _tell(
-    one: Operation | None, request: Request, status: int | None, began: float, **more: Any
+    one: Operation | None, method: str, status: int | None, began: float, **more: Any
 ) -> None:
     seconds = time.perf_counter() - began
     count(one.name if one else "none", status, seconds)
-    logs.told(request.method, one.rule if one else "-", status, seconds, **more)
+    logs.told(method, one.rule if one else "-", status, seconds, **more)
 
 
 def _is_one_of(allowed: frozenset[str], host: str) -> bool:

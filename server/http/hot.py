@@ -7,7 +7,7 @@ import server.http.routes  # noqa: F401  (registers the operations)
 from server.http.door import Door
 from server.http.operations import OPERATIONS
 from server.http.reply import Reply
-from server.http.request import Request
+from server.http.request import Received
 
 HOT = ("publish", "fetch", "ack")
 
@@ -15,7 +15,7 @@ HOT = ("publish", "fetch", "ack")
 class HotRoutes:
     """The application of the worker: a few routes in front of all others."""
 
-    def __init__(self, door: Door, others: Callable[[Request], Awaitable[Reply]]) -> None:
+    def __init__(self, door: Door, others: Callable[[Received], Awaitable[Reply]]) -> None:
         """`others` takes what is not hot, or unusual in any way."""
         self._door = door
         self._others = others
@@ -25,7 +25,7 @@ class HotRoutes:
             if one.name in HOT
         ]
 
-    async def __call__(self, request: Request) -> Reply:
+    async def __call__(self, request: Received) -> Reply:
         """Answer a request."""
         for method, rule, one in self._routes:
             if method == request.method and (found := rule.fullmatch(request.path)):

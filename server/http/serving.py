@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from email.utils import formatdate
 
+from server.address import in_url
 from server.http.bounds import Bounds
 from server.http.connection import Connection
 from server.http.reply import Reply
@@ -17,25 +18,37 @@ Refuse = Callable[[Exception, str], Reply]
 _SENT = (
     256 * 2**10
 )  # bytes that the kernel takes off us: with more, nobody would see that a reader has stalled
+_BACKLOG = 2048
 _SLICE = 500  # connections that are looked at in one go
 
 
-def bind(host: str, port: int) -> socket.socket:
-    """Return a socket that is to listen there. Raises OSError when somebody does already.
+class CannotListen(Exception):
+    """An address where somebody listens already, or which is none of this machine's."""
 
-    Of two that are bound before either listens, the second that would is refused: no address is shared.
-    """
+
+def bind(host: str, port: int) -> socket.socket:
+    """Return a socket that may `listen` there: no two ever share an address. Raises CannotListen."""
     bound = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SENT)  # inherited by what is accepted
     try:
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        bound.setsockopt(
-            socket.SOL_SOCKET, socket.SO_SNDBUF, _SENT
-        )  # inherited by what is accepted
         bound.bind((host, port))
-    except OSError:
+    except OSError as error:
         bound.close()
-        raise
+        raise CannotListen(_said(error, host, port)) from None
     return bound
+
+
+def listen(bound: socket.socket) -> None:
+    """Take connections. Raises CannotListen when another that was bound, too, has begun to meanwhile."""
+    try:
+        bound.listen(_BACKLOG)
+    except OSError as error:
+        raise CannotListen(_said(error, *bound.getsockname()[:2])) from None
+
+
+def _said(error: OSError, host: str, port: int) -> str:
+    return f"cannot listen on {in_url(host)}:{port}: {error.strerror}"
 
 
 class Server:

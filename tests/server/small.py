@@ -10,7 +10,7 @@ from server.http.bounds import Bounds
 from server.http.errors import Problem
 from server.http.reply import Reply, made, refusal
 from server.http.request import Received
-from server.http.serving import Application, Server, bind
+from server.http.serving import Application, Server, bind, listen
 from tests.loop import Loop, looping
 
 MIB = 2**20
@@ -33,7 +33,7 @@ class Small:
         self.started = False
         self.server = loop.call(Server, application or self.answer, self.refuse, bounds)
         listener = bind("127.0.0.1", 0)
-        listener.listen(64)
+        listen(listener)
         self.port = int(listener.getsockname()[1])
         self.done = loop.submit(self.server.serve(listener, self.ended, self.ready, self.stop))
 
