@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _FIRST = {one.value: f"HTTP/1.1 {one.value} {one.phrase}\r\n" for one in HTTPStatus}
-_CLOSE = "connection: close\r\n"
+_CLOSE = "Connection: close\r\n"
 
 
 class Connection(asyncio.Protocol):

@@ -7,7 +7,7 @@ import httptools
 from server.http.errors import Problem
 from server.http.request import Received, Source
 
-_NOT_HTTP = "this is not a request of HTTP/1.1"
+_NOT_HTTP = "these bytes are no request that is understood here"
 
 
 class Parser:

@@ -137,7 +137,7 @@ class Server:
 
     async def _sweep(self) -> None:
         while True:
-            self.date = f"date: {formatdate(usegmt=True)}\r\n"
+            self.date = f"Date: {formatdate(usegmt=True)}\r\n"
             for n, one in enumerate(list(self.connections), 1):
                 one.sweep(self.loop.time())
                 if not n % _SLICE:

@@ -2,18 +2,20 @@
 
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
-from granian.net import SocketSpec
 
 from qlib import QPublisher
-from server.address import claim, compared
+from server.address import compared
+from server.http.serving import CannotListen, bind, listen
 from tests.server.answers import ok, refused
-from tests.server_process import ROOT, ServerProcess, free_port
+from tests.server_process import ROOT, ServerProcess, end, free_port
 from tests.waiting import until
 
 # A network of the test's own, where nothing else is, and the addresses are loopback's.
@@ -50,16 +52,48 @@ def test_a_second_server_is_told(
     assert f"cannot listen on 127.0.0.1:{first.port}: Address already in use" in second.log
 
 
-def test_an_address_is_claimed_before_anybody_listens() -> None:
+def test_of_two_that_start_at_once_one_listens(dsn: str, tmp_path: Path) -> None:
     port = free_port()
-    with claim("127.0.0.1", port), pytest.raises(OSError, match="in use"):
-        claim("127.0.0.1", port)
-    claim("127.0.0.1", port).close()
+    both = [ServerProcess(tmp_path / f"log-{n}", port=port, database_url=dsn) for n in range(2)]
+    try:
+        for server in both:
+            server.start()
+        until(lambda: not all(server.running for server in both), 30)
+        (told,) = (server for server in both if not server.running)
+        (first,) = (server for server in both if server.running)
+        assert told.wait() == 1
+        assert f"cannot listen on 127.0.0.1:{port}: Address already in use" in told.log
+        first.ready()
+        assert first.stop() == 0, first.log
+    finally:
+        for server in both:
+            end(server)
 
 
-def test_the_sockets_alone_would_share() -> None:
-    port = free_port()  # the control
-    assert len([SocketSpec("127.0.0.1", port, 128).build() for _ in range(2)]) == 2
+def test_an_address_is_not_shared() -> None:
+    port = free_port()
+    in_use = f"cannot listen on 127.0.0.1:{port}: Address already in use"
+    with closing(bind("127.0.0.1", port)) as first, closing(bind("127.0.0.1", port)) as second:
+        with pytest.raises(ConnectionRefusedError):  # nobody is taken who would not be answered
+            socket.create_connection(("127.0.0.1", port))
+        listen(first)
+        with pytest.raises(CannotListen, match=in_use):
+            listen(second)
+        with pytest.raises(CannotListen, match=in_use):
+            bind("127.0.0.1", port)
+    with closing(bind("127.0.0.1", port)) as again:
+        listen(again)
+
+
+def test_some_sockets_would_share() -> None:
+    """The control: what asks for it, and the kernel deals out the connections."""
+    with socket.socket() as first, socket.socket() as second:
+        first.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        second.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        first.bind(("127.0.0.1", 0))
+        first.listen()
+        second.bind(first.getsockname())
+        second.listen()
 
 
 @pytest.mark.parametrize(

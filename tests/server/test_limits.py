@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from server.http.body import MAX_BODY, MAX_MESSAGE
+from server.http.body import MAX_MESSAGE
+from server.http.bounds import MAX_BODY
 from tests.server.answers import ok, refused
 from tests.server_process import ServerProcess
 
