@@ -5,11 +5,22 @@ from collections.abc import Awaitable, Callable
 
 import server.http.routes  # noqa: F401  (registers the operations)
 from server.http.door import Door
-from server.http.operations import OPERATIONS
+from server.http.operations import OPERATIONS, Operation
 from server.http.reply import Reply
 from server.http.request import Received
 
-HOT = ("publish", "fetch", "ack")
+# what is called most; and what may wait, for messages or for a topic's lock: Flask's few threads are for all others
+HOT: tuple[str, ...] = (
+    "publish",
+    "fetch",
+    "ack",
+    "seek",
+    "subscribe",
+    "unsubscribe",
+    "create_topic",
+    "reset_topic",
+    "delete_topic",
+)
 
 
 class HotRoutes:
@@ -19,15 +30,17 @@ class HotRoutes:
         """`others` takes what is not hot, or unusual in any way."""
         self._door = door
         self._others = others
-        self._routes = [
-            (one.method, re.compile(re.sub("<(.*?)>", r"(?P<\1>[A-Za-z0-9._-]+)", one.rule)), one)
-            for one in OPERATIONS
-            if one.name in HOT
-        ]
+        self._routes: dict[str, list[tuple[re.Pattern[str], Operation]]] = {}
+        for one in sorted(
+            OPERATIONS, key=lambda one: one.name != "publish"
+        ):  # the first to be tried
+            if one.name in HOT:
+                rule = re.sub("<(.*?)>", r"(?P<\1>[A-Za-z0-9._-]+)", one.rule)
+                self._routes.setdefault(one.method, []).append((re.compile(rule), one))
 
     async def __call__(self, request: Received) -> Reply:
         """Answer a request."""
-        for method, rule, one in self._routes:
-            if method == request.method and (found := rule.fullmatch(request.path)):
+        for rule, one in self._routes.get(request.method, ()):
+            if found := rule.fullmatch(request.path):
                 return await self._door.answer(one, request, found.groupdict())
         return await self._others(request)

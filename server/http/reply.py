@@ -1,5 +1,6 @@
 """What goes back to the caller, and how a problem becomes that."""
 
+from http import HTTPStatus
 from typing import NamedTuple
 
 from server.http.errors import Problem
@@ -17,8 +18,8 @@ class Reply(NamedTuple):
 
 def made(status: int, media_type: str, body: bytes, *further: tuple[str, str]) -> Reply:
     """Return a reply with the headers that all have."""
-    length = ("Content-Length", str(len(body)))
-    return Reply(status, [("Content-Type", media_type), *further, *_ALWAYS, length], body)
+    length = [("Content-Length", str(len(body)))] * (status != HTTPStatus.NO_CONTENT)
+    return Reply(status, [("Content-Type", media_type), *further, *_ALWAYS, *length], body)
 
 
 def refusal(problem: Problem, request_id: str) -> Reply:

@@ -61,6 +61,34 @@ PATHS += [
 # answered before they are sent whole: whether the answer is heard then is chance
 EARLY = ("chunked and far too long", "a header of 2 MB")
 ELSEWHERE = [("PUT", PUBLISH), ("HEAD", FETCH), ("POST", FETCH), ("GET", ACK), ("PATCH", ACK)]
+TOPICS, SUBSCRIBERS = b"/topics", b"/topics/t/subscribers"
+# in this order; each of them well and badly
+OTHERS: list[tuple[str, bytes, bytes]] = [
+    ("POST", TOPICS, b'{"topic": "u", "description": "d"}'),
+    ("POST", TOPICS, b'{"topic": "u"}'),
+    ("POST", TOPICS, b'{"topic": ".."}'),
+    ("POST", TOPICS, b'{"topic": 1}'),
+    ("POST", SUBSCRIBERS, b'{"subscriber": "v", "start": "earliest"}'),
+    ("POST", SUBSCRIBERS, b'{"subscriber": "v"}'),
+    ("POST", SUBSCRIBERS, b'{"start": "sometimes"}'),
+    ("POST", b"/topics/nowhere/subscribers", b"{}"),
+    ("POST", b"/topics/t/subscribers/v/seek", b'{"offset": 2}'),
+    ("POST", b"/topics/t/subscribers/v/seek", b'{"offset": 99}'),
+    ("POST", b"/topics/t/subscribers/v/seek", b"{}"),
+    ("POST", b"/topics/t/reset", b'{"offset": 1, "dry_run": true}'),
+    ("POST", b"/topics/t/reset", b'{"offset": 1}'),
+    ("POST", b"/topics/t/reset?x=1", b'{"offset": 1}'),
+    ("DELETE", b"/topics/t/subscribers/v", b""),
+    ("DELETE", b"/topics/t/subscribers/v", b""),
+    ("DELETE", b"/topics/t/subscribers/v?x=1", b""),
+    ("DELETE", b"/topics/u", b""),
+    ("DELETE", b"/topics/u", b""),
+    ("DELETE", b"/topics/%2e", b""),
+    ("PUT", b"/topics/t", b""),
+    ("POST", b"/topics/t", b"{}"),
+    ("GET", TOPICS, b""),
+    ("HEAD", SUBSCRIBERS, b""),
+]
 ELSEWHERE += [("OPTIONS", PUBLISH), ("HEAD", PUBLISH), ("GET", b"/topics/t"), ("DELETE", PUBLISH)]
 
 
@@ -84,6 +112,7 @@ def requests() -> Iterator[bytes]:
         yield request("POST", ACK, body)
     yield from (request("POST", ACK, b'{"offset": %b, "epoch": 0}' % n) for n in NUMBERS)
     yield from (request(method, path) for method, path in ELSEWHERE)
+    yield from (request(*other) for other in OTHERS)
     for method, path in (("POST", PUBLISH), ("GET", FETCH), ("POST", ACK)):
         yield request(method, path, GOOD).replace(b"Host: localhost", b"Host: evil.test")
         yield request(method, path, GOOD).replace(b"Host: localhost\r\n", b"")
@@ -184,6 +213,14 @@ class Recording(Door):
         ("POST", "/topics/t/messages", "publish"),
         ("GET", "/topics/a.b_C-9/subscribers/s/messages", "fetch"),
         ("POST", "/topics/t/subscribers/s/ack", "ack"),
+        ("POST", "/topics/t/subscribers/s/seek", "seek"),
+        ("POST", "/topics/t/subscribers", "subscribe"),
+        ("DELETE", "/topics/t/subscribers/s", "unsubscribe"),
+        ("POST", "/topics", "create_topic"),
+        ("POST", "/topics/t/reset", "reset_topic"),
+        ("DELETE", "/topics/t", "delete_topic"),
+        ("GET", "/topics/t", None),
+        ("GET", "/topics", None),
         ("GET", "/topics/t/messages", None),
         ("POST", "/topics/t/messages/", None),
         ("POST", "/topics/t/messages\n", None),
