@@ -194,13 +194,12 @@ class Connection(asyncio.Protocol):
 
     def _hang_up(self) -> None:
         # to close while something comes in would make the kernel take back what the client has not read yet
-        one = self._parser.request
-        coming = one is not None and not one.whole
         self._deaf = True
         self._drop_waiting()
         self._transport.write_eof()
-        patience = self.bounds.body_time if coming else self.bounds.linger
-        self.deadline = self._loop.time() + patience
+        one = self._parser.request
+        whole = one is None or one.whole
+        self.deadline = self._loop.time() + (self.bounds.linger if whole else self.bounds.body_time)
 
     # what goes out, and time
 

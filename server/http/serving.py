@@ -93,6 +93,10 @@ class Server:
             await self._wait(ended, sweeping)
         finally:
             accepting.close()
+        await self._end(stop)
+        sweeping.cancel()
+
+    async def _end(self, stop: Callable[[], Awaitable[None]]) -> None:
         self.ending = True
         for one in list(self.connections):
             one.finish()
@@ -100,7 +104,6 @@ class Server:
         self._see_whether_empty()
         with suppress(TimeoutError):
             await asyncio.wait_for(self._empty.wait(), self.bounds.grace)
-        sweeping.cancel()
         for one in list(self.connections):
             one.abort()
 

@@ -115,6 +115,41 @@ def test_an_end_during_the_start_leaves_nothing(
     assert not about(str(directory))
 
 
+def test_an_end_while_the_worker_starts_reaches_the_parent_alone(dsn: str, tmp_path: Path) -> None:
+    server = ServerProcess(tmp_path / "log", database_url=dsn)
+    for _ in range(3):
+        server.start()
+        try:
+            server.worker()  # it exists, and knows of nothing yet
+            os.killpg(server.pid, signal.SIGINT)  # as Ctrl-C does
+            assert server.wait() == 0, server.log
+        finally:
+            end(server)
+    assert "Traceback" not in server.log and "has ended" not in server.log
+
+
+def test_a_worker_that_dies_at_once_is_followed_by_another(dsn: str, tmp_path: Path) -> None:
+    lives = tmp_path / "lives"
+    server = ServerProcess(
+        tmp_path / "log", program="tests.short_lived", database_url=dsn, lives=str(lives)
+    )
+    with serving(server):
+        assert lives.read_text() == "died\n" * 2
+        assert server.log.count("the worker has ended (3); another one is started") == 2
+        until(lambda: "queue server on" in server.log)
+        first = server.worker()
+        os.kill(first, signal.SIGKILL)
+        until(lambda: first not in server.family())
+        ok(
+            server.call("GET", "/health")
+        )  # whoever comes meanwhile is not refused: the parent listens, too
+        assert server.log.count("the worker has ended (-9); another one is started") == 1
+        os.kill(server.worker(), signal.SIGTERM)  # it ends in an orderly way, and is replaced
+        until(lambda: "the worker has ended (0); another one is started" in server.log)
+        ok(server.call("GET", "/health"))
+        assert server.log.count("queue server on") == 1
+
+
 def test_closing_the_terminal_ends_it_with_its_postgres(directory: Path) -> None:
     port = str(free_port())
     command = [sys.executable, "-m", "server", "--port", port, "--data", str(directory / "data")]
