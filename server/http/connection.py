@@ -41,8 +41,7 @@ class Connection(asyncio.Protocol):
         self.unread = 0
         self.since = 0.0
         self._mark = 0  # what was unread at `since`, or more
-        self._server = server
-        self._loop = server.loop
+        self._server, self._loop = server, server.loop
         self._parser = Parser(self, self._arrived)
         self._waiting: deque[Received] = deque()
         self._running: Received | None = None
@@ -216,7 +215,8 @@ class Connection(asyncio.Protocol):
 
     def sweep(self, now: float) -> None:
         """See whether something is late."""
-        self.look(now)
+        if self.unread or self._transport.get_write_buffer_size():
+            self.look(now)
         one = self._parser.request
         if self.unread:
             if now - self.since > self.bounds.stall:

@@ -19,7 +19,7 @@ _SENT = (
     256 * 2**10
 )  # bytes that the kernel takes off us: with more, nobody would see that a reader has stalled
 _BACKLOG = 2048
-_SLICE = 500  # connections that are looked at in one go
+_SLICE = 250  # connections that are looked at in one go
 
 
 class CannotListen(Exception):
@@ -141,10 +141,12 @@ class Server:
     async def _sweep(self) -> None:
         while True:
             self.date = f"Date: {formatdate(usegmt=True)}\r\n"
-            for n, one in enumerate(list(self.connections), 1):
-                one.sweep(self.loop.time())
-                if not n % _SLICE:
-                    await asyncio.sleep(0)  # others' turn
+            connections = list(self.connections)
+            for at in range(0, len(connections), _SLICE):
+                now = self.loop.time()
+                for one in connections[at : at + _SLICE]:
+                    one.sweep(now)
+                await asyncio.sleep(0)  # others' turn
             self._unread = sum(one.unread for one in self.connections)
             await asyncio.sleep(self.bounds.sweep)
 
