@@ -38,6 +38,7 @@ class Behind:
         self._places = asyncio.Semaphore(threads)
         self._patience = patience
         self._here = threading.local()
+        self._calls: set[_Call] = set()
 
     async def __call__(self, request: Received) -> Reply:
         """Answer a request. Raises Problem (503, outcome none) when no thread is free in time."""
@@ -51,14 +52,18 @@ class Behind:
             raise Problem("unavailable", "too many requests are being carried out") from None
         loop = asyncio.get_running_loop()
         call = _Call(loop)
+        self._calls.add(call)
         try:
             return await loop.run_in_executor(self._threads, self._answer, request, call)
         finally:
             call.give_up()  # if it has not come to its end, its client has left
+            self._calls.discard(call)
             self._places.release()
 
     async def close(self) -> None:
-        """End the threads, which wait for nothing any more."""
+        """Give up what is still under way, and end the threads."""
+        for call in self._calls:
+            call.give_up()
         await asyncio.to_thread(self._threads.shutdown, cancel_futures=True)
 
     def _run(self, coroutine: Coroutine[Any, Any, Reply]) -> Reply:

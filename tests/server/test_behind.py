@@ -28,6 +28,7 @@ class Views:
         self.threads: set[str] = set()
         self.gate = asyncio.Event()
         self.asked = 0
+        self.behind: Behind | None = None
 
     def app(self, run: Run) -> Flask:
         app = Flask("views", static_folder=None)
@@ -102,6 +103,7 @@ def behind(
         if not made:
             views.append(Views())
             made.append(Behind(views[0].app, patience=patience, threads=threads))
+            views[0].behind = made[0]
         return await made[0](received)
 
     with small(application, **bounds) as server:
@@ -214,3 +216,14 @@ def test_a_write_is_carried_out_though_its_client_has_left() -> None:
         server.loop.call(views.gate.set)
         until(lambda: views.waiting == 0)
         assert views.cancelled == 0
+
+
+def test_what_takes_too_long_at_the_end_is_given_up() -> None:
+    with behind(grace=0.05) as (server, views), ExitStack() as opened:
+        opened.enter_context(closing(server.connect(post(b"x", path="/wait"))))
+        until(lambda: views.waiting == 1)
+        server.end()
+        server.done.result(10)
+        assert views.behind
+        server.loop.run(views.behind.close())
+        until(lambda: (views.waiting, views.cancelled) == (0, 1))

@@ -99,6 +99,9 @@ def test_who_would_rather_speak_another_protocol_may_speak_this_one(
     with closing(server.connect(post(b"hello", *wish)[:-2])) as one:
         one.sendall(b"lo")  # the body comes later
         assert answer(one)[2] == b"5"
+        for byte in post(b"hello", *wish):
+            one.sendall(bytes([byte]))
+        assert answer(one)[2] == b"5"
 
 
 REFUSED = {
