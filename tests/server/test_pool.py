@@ -185,6 +185,25 @@ def test_a_statement_whose_caller_leaves_goes_on_and_has_its_place_until_then(
     loop.call(pool.close)
 
 
+def test_a_pool_that_is_closed_waits_for_nobody_who_has_left(
+    loop: Loop, dsn: str, connect: Callable[[], connection]
+) -> None:
+    """The session is cut off, and neither a task nor a place is left."""
+    pool = Pool(dsn, 1, 0.2)
+    with closing(connect()) as session, session.cursor() as cursor:
+        session.autocommit = True
+        cursor.execute("select pg_advisory_lock(7)")
+        (backend,) = loop.run(pids(pool, 1))
+        call = loop.submit(pool.run(f"select from {HELD}", []))
+        until(lambda: look(session, "select 1 from pg_locks where not granted"))
+        call.cancel()
+        assert served(loop, pool) is None
+        loop.call(pool.close)
+        until(lambda: not asyncio.all_tasks(loop.loop))
+        assert served(loop, pool) not in (None, backend)
+        loop.call(pool.close)
+
+
 def served(loop: Loop, pool: Pool) -> int | None:
     """Return who serves, if there is a place."""
     try:

@@ -144,7 +144,7 @@ class Session(Connection):
         if self._socket >= 0:
             self._loop.remove_reader(self._socket)
             self._loop.remove_writer(self._socket)
-            self._socket, self._watched = -1, False
+            self._socket, self._watched, self.busy = -1, False, False
         if self._timer:
             self._timer.cancel()
         super().close()
