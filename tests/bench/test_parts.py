@@ -1,7 +1,6 @@
 """What the parts measure with, once and on a small scale: the counts are right, whatever the times are."""
 
 import math
-from collections.abc import Iterator
 
 import pytest
 from psycopg2.extensions import make_dsn
@@ -15,13 +14,6 @@ from tests.bench.peers.ours import Ours
 from tests.bench.rounds import P50, P99, RATE, interleave
 from tests.bench.stand import Stand
 from tests.bench.wire import Wire
-
-
-@pytest.fixture(scope="module")
-def stand() -> Iterator[Stand]:
-    """One stand for all tests here."""
-    with Stand() as stand:
-        yield stand
 
 
 def heads(stand: Stand) -> dict[str, int]:
