@@ -11,14 +11,16 @@ from typing import Any, TypeVar
 from uuid import uuid4
 
 from qlib import batches
+from qlib.answers import nothing
 from qlib.checks import integer, name, text
 from qlib.errors import InvalidRequest, OutcomeUnknown, QueueError, TopicExists, TopicNotFound
 from qlib.marks import disposable, marked
-from qlib.models import Batch, Reset, Subscriber, Topic
+from qlib.models import Batch, Reset, Subscriber, Subscribers, Topic, Topics
 from qlib.places import Place, target
+from qlib.reading import Stored, read
 from qlib.salvage import salvaged
-from qlib.transport import Transport, to_json
-from qlib.values import encoder
+from qlib.transport import Transport
+from qlib.values import encoder, to_json
 from qlib.views import Listing
 
 Listed = TypeVar("Listed", Topic, Subscriber)
@@ -100,7 +102,7 @@ class QPublisher:
 
     def topics(self) -> list[Topic]:
         """Return all topics in name order; a notebook shows them as a table."""
-        return self._listed(("topics",), Topic)
+        return self._listed(("topics",), Topic, lambda it: read(Topics, it).topics)
 
     def topic(self, name: str) -> Topic:
         """Return one topic as it is now. Raises TopicNotFound."""
@@ -111,11 +113,12 @@ class QPublisher:
 
         Raises TopicNotFound. Never sent twice when it may have happened.
         """
-        self._transport.request("DELETE", ("topics", name), lambda answer: None)
+        self._transport.request("DELETE", ("topics", name), nothing)
 
     def subscribers(self, topic: str) -> list[Subscriber]:
         """Return all subscribers of a topic in name order, as `topics` does. Raises TopicNotFound."""
-        return self._listed(("topics", topic, "subscribers"), Subscriber)
+        path = ("topics", topic, "subscribers")
+        return self._listed(path, Subscriber, lambda it: read(Subscribers, it).subscribers)
 
     def browse(self, topic: str, offset: int | None = None, limit: int = 100) -> Batch:
         """Return up to `limit` messages from `offset` on, without a subscriber.
@@ -124,10 +127,9 @@ class QPublisher:
         they are large, or when one behind them cannot be read. Raises TopicNotFound,
         OffsetOutOfRange, and UnreadableMessage when the first one cannot be read.
         """
-        query = {
-            "offset": None if offset is None else integer(offset, "an offset is an integer"),
-            "limit": integer(limit, "limit is an integer"),
-        }
+        query = {"limit": integer(limit, "limit is an integer")}
+        if offset is not None:
+            query["offset"] = integer(offset, "an offset is an integer")
         path = ("topics", topic, "messages")
         return self._transport.request("GET", path, Batch.from_json, query=query, salvage=salvaged)
 
@@ -201,16 +203,14 @@ class QPublisher:
             "POST", ("topics", topic, "reset"), Reset.from_json, body=body
         )
 
-    def _listed(self, path: tuple[str, ...], kind: type[Listed]) -> list[Listed]:
+    def _listed(
+        self, path: tuple[str, ...], kind: type[Listed], page_of: Callable[[bytes], list[Listed]]
+    ) -> list[Listed]:
         found = Listing[Listed](kind, ())
         word = kind.__name__.lower()
-
-        def read(answer: Any) -> list[Listed]:
-            return [kind.from_json(item) for item in answer[f"{word}s"]]
-
         while True:
-            query = {"limit": _PAGE, "after": getattr(found[-1], word) if found else None}
-            page = self._transport.request("GET", path, read, query=query)
+            query = {"limit": _PAGE} | ({"after": getattr(found[-1], word)} if found else {})
+            page = self._transport.request("GET", path, page_of, query=query)
             found += page
             if len(page) < _PAGE:
                 return found
@@ -218,8 +218,9 @@ class QPublisher:
     def _store(
         self, topic: str, names: list[str], batch: batches.Encoded, sequence: int | None = None
     ) -> range:
-        def offsets(answer: Any) -> range:
-            stored = range(answer["first_offset"], answer["last_offset"] + 1)
+        def offsets(answer: bytes) -> range:
+            told = read(Stored, answer)
+            stored = range(told.first_offset, told.last_offset + 1)
             if len(stored) != len(batch):
                 raise ValueError(f"{len(stored)} offsets for {len(batch)} messages")
             return stored

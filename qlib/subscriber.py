@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Generator
 from functools import partial
 from time import monotonic
-from typing import Any
 
 from qlib import consumer
+from qlib.answers import nothing
 from qlib.attempts import Outage
 from qlib.checks import integer, name, seconds
 from qlib.errors import InvalidRequest, UnreadableMessage
 from qlib.models import Batch, Message, Subscriber
 from qlib.others import Others
 from qlib.places import Place, beginning, target
+from qlib.reading import Acked, read
 from qlib.salvage import salvaged
-from qlib.transport import Reply, Transport, to_json
+from qlib.transport import Reply, Transport
+from qlib.values import to_json
 
 _LONGEST_WAIT = 60.0
 
@@ -209,7 +211,7 @@ class QSubscriber:
 
         Never sent twice when it may have happened.
         """
-        self._transport.request("DELETE", self._path, lambda answer: None)
+        self._transport.request("DELETE", self._path, nothing)
 
     def consume(
         self,
@@ -237,8 +239,5 @@ class QSubscriber:
         return consumer.loop(self, limit, wait, patience, skip_unreadable)
 
 
-def _position(answer: Any) -> int:
-    position = answer["position"]
-    if type(position) is not int:
-        raise TypeError(f"{position!r} is not a position")
-    return position
+def _position(answer: bytes) -> int:
+    return read(Acked, answer).position
