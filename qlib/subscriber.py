@@ -218,16 +218,20 @@ class QSubscriber:
         limit: int = 100,
         wait: float | None = None,
         *,
+        ack_every: float = 1.0,
         patience: float | None = None,
         skip_unreadable: bool = False,
     ) -> Generator[Message, None, None]:
         """Yield message after message, and acknowledge those that the loop got through.
 
-        A message is done when the loop asks for the next one. Acks are sent one a batch of up to
-        `limit`, and when the loop is left, by whatever way: the message at hand is then not
-        acknowledged. Ends when nothing came for `wait` seconds, at 0 with the backlog; goes on for
-        ever when it is None. After a reset or seek it goes on from the new position. A message may
-        come again, after a crash or when its ack failed, but none is left out.
+        A message is done when the loop asks for the next one. An ack of what is done is sent then,
+        if the one before was `ack_every` seconds ago; at the end of a batch of up to `limit`; and
+        when the loop is left, by whatever way: the message at hand is then not acknowledged. So a
+        process that is killed repeats the work of `ack_every` seconds, and the message at hand; at 0
+        each message is acknowledged. Ends when nothing came for `wait` seconds, at 0 with the
+        backlog; goes on for ever when it is None. After a reset or seek it goes on from the new
+        position. A message may come again, after a crash or when its ack failed, but none is left
+        out.
 
         An outage of the server or the database (Unavailable, or an ack of unknown outcome) is sat
         through and told once, to the logger "qlib". It is given up, with its error, after
@@ -236,7 +240,7 @@ class QSubscriber:
         before it are done; with `skip_unreadable` it is acknowledged instead, and the log says so.
         An ack that fails while the loop is left raises nothing, and is not waited for in an outage.
         """
-        return consumer.loop(self, limit, wait, patience, skip_unreadable)
+        return consumer.loop(self, limit, wait, ack_every, patience, skip_unreadable)
 
 
 def _position(answer: bytes) -> int:

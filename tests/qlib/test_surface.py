@@ -11,11 +11,14 @@ def test_all_is_exactly_this():
     assert qlib.__all__ == sorted(qlib.__all__)
     assert qlib.__all__ == [
         "Batch",
+        "Buffered",
         "DefiniteError",
+        "Handle",
         "IndefiniteError",
         "InvalidRequest",
         "Message",
         "MessageTooLarge",
+        "NotSent",
         "OffsetOutOfRange",
         "OutcomeUnknown",
         "QPublisher",

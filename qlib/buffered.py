@@ -1,0 +1,247 @@
+"""Single messages in batches: `QPublisher.buffered` returns at once and sends behind the caller's back.
+
+The callers' threads encode and append, under one lock. One thread of the buffer's own sends, a batch
+at a time; it waits for the answer before it sends the next one, which keeps the order.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from threading import Condition, Lock, Thread
+from time import monotonic
+from types import TracebackType
+from typing import Any
+
+from qlib.batched import Batched, Row, encoded
+from qlib.batches import Encoded, joined
+from qlib.checks import integer, name, seconds
+from qlib.errors import InvalidRequest, NotSent, OutcomeUnknown, QueueError
+from qlib.handle import Handle, again
+from qlib.process import begin_anew_in_children, close_at_exit, forget
+from qlib.values import Encode
+
+_LARGEST_BATCH = 10_000  # messages, as the queue takes them
+_BATCH_BYTES = 4 * 2**20
+_PENDING_BYTES = 4 * _BATCH_BYTES
+_BATCHES_TOLD = 1000
+
+
+Store = Callable[[str, list[str], Encoded], range]
+
+
+class Buffered:
+    """Publishes to one topic behind the caller's back, in order; `QPublisher.buffered` makes it.
+
+    Threads may share one: their messages come in the order of their calls. A forked child's begins
+    empty: what the parent's had accepted, the parent sends.
+    """
+
+    def __init__(
+        self, topic: str, encode: Encode, store: Store, linger: float, batch: int, pending: int
+    ) -> None:
+        """Check the settings; nothing runs before the first message. Raises InvalidRequest."""
+        self.topic = name(topic, "a topic's name")
+        rule = "linger is a number of seconds from 0 on"
+        self._linger = seconds(linger, rule, lambda s: s >= 0)
+        self._most = _within(batch, _LARGEST_BATCH, f"batch lies between 1 and {_LARGEST_BATCH}")
+        self._pending = _within(pending, None, "pending is an integer from 1 on")
+        self._encode, self._store = encode, store
+        self._closed = self._told = False
+        self._begin()
+        begin_anew_in_children(self)
+        close_at_exit(self)
+
+    def _begin(self) -> None:
+        self._lock = Lock()
+        self._work, self._room = Condition(self._lock), Condition(self._lock)
+        self._batches: deque[Batched] = deque()  # the first one may be under way
+        self._count = self._size = self._stored = 0
+        self._newest: deque[range] = deque(maxlen=_BATCHES_TOLD)
+        self._failure: QueueError | None = None
+        self._thread: Thread | None = None
+
+    def _forked(self) -> None:
+        for batch in self._batches:
+            batch.leave()
+        self._begin()
+
+    def __repr__(self) -> str:
+        """Return the topic's name."""
+        return f"Buffered({self.topic!r})"
+
+    def __enter__(self) -> Buffered:
+        """Return the buffer itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close it; an exception passes through, with a note when not everything is stored."""
+        try:
+            self.close()
+        except QueueError as failure:
+            if error is None:
+                raise
+            error.add_note(f"{self!r}: {failure}")
+
+    def publish(
+        self, payload: Any, key: str | None = None, headers: dict[str, Any] | None = None
+    ) -> Handle:
+        """Accept one message, and return a handle of its offset.
+
+        It is encoded before this returns: the payload may be changed then. Waits while `pending`
+        messages, or 16 MiB of them, are not answered. Raises InvalidRequest or MessageTooLarge when
+        the message is to blame, and no other one comes to harm; InvalidRequest when the buffer is
+        closed; and NotSent when it has failed.
+        """
+        row = encoded(self._encode, payload, key, headers)
+        size = sum(map(len, row))
+        with self._lock:
+            if self._closed or self._failure or not self._has_room():
+                self._wait_for_room()
+            batch = self._batches[-1] if self._batches else None
+            if batch and not batch.sealed and batch.size + size <= _BATCH_BYTES:
+                batch.rows.append(row)
+            else:
+                batch = self._another(row)
+            batch.size += size
+            self._size += size
+            self._count += 1
+            if len(batch.rows) >= self._most:
+                self._seal(batch)
+            return Handle(batch, len(batch.rows) - 1)
+
+    def flush(self) -> None:
+        """Send what was accepted so far now, and wait until all of it is answered.
+
+        Each batch takes at most the publisher's `timeout`. Raises the error of the first batch that
+        failed, whose text counts the messages that are stored, that are in doubt or refused, and
+        that were not sent; `published` holds the offsets of the newest that are stored.
+        """
+        with self._lock:
+            newest = self._batches[-1] if self._batches else None
+            if newest:
+                self._seal(newest)
+        if newest:
+            newest.wait()
+        if self._failure:
+            raise again(self._failure)
+
+    def close(self) -> None:
+        """Flush, and end the thread. Raises what `flush` does; after that, closing again does nothing."""
+        forget(self)  # whoever breaks this off does not want to wait again
+        with self._lock:
+            self._closed = True
+            self._work.notify()
+            self._room.notify_all()
+        if self._thread:
+            self._thread.join()
+        told, self._told = self._told, True
+        if self._failure and not told:
+            raise again(self._failure)
+
+    def _has_room(self) -> bool:
+        return self._count < self._pending and self._size < _PENDING_BYTES
+
+    def _wait_for_room(self) -> None:
+        """Wait, with the lock, until another message may come; raise when none may."""
+        while True:
+            if self._failure:
+                raise _not_sent(self._failure)
+            if self._closed:
+                raise InvalidRequest(f"{self!r} is closed")
+            if self._has_room():
+                return
+            self._seal(self._batches[-1])  # nobody adds to it meanwhile
+            self._room.wait()
+
+    def _another(self, row: Row) -> Batched:
+        if self._batches:
+            self._batches[-1].sealed = True
+        batch = Batched(monotonic() + self._linger)
+        batch.rows.append(row)
+        if self._thread is None:
+            # A daemon, so that a program without a last `close` ends; see `_close_all`.
+            self._thread = Thread(target=self._run, name=repr(self), daemon=True)
+            self._thread.start()
+        self._batches.append(batch)
+        self._work.notify()
+        return batch
+
+    def _seal(self, batch: Batched) -> None:
+        batch.sealed = True
+        self._work.notify()
+
+    def _run(self) -> None:
+        while batch := self._next():
+            try:
+                offsets = self._store(self.topic, *batch.encoded())
+            except QueueError as error:
+                self._fail(batch, error)
+            except BaseException as error:
+                unexpected = OutcomeUnknown(f"{error!r:.200}")
+                unexpected.__cause__ = error
+                self._fail(batch, unexpected)
+            else:
+                self._settle(batch, offsets)
+
+    def _next(self) -> Batched | None:
+        """Wait for a batch that is due; return None when none will come any more."""
+        with self._lock:
+            while True:
+                if not self._batches:
+                    if self._closed or self._failure:
+                        return None
+                    self._work.wait()
+                    continue
+                first = self._batches[0]
+                left = first.due - monotonic()
+                if first.sealed or self._closed or left <= 0:
+                    first.sealed = True
+                    return first
+                self._work.wait(left)
+
+    def _settle(self, batch: Batched, offsets: range) -> None:
+        with self._lock:
+            self._count -= len(offsets)
+            self._size -= batch.size
+            self._stored += len(offsets)
+            self._newest.append(offsets)
+            batch.settle(offsets)
+            self._batches.popleft()  # last: in a child that is forked meanwhile, it is done or in here
+            self._room.notify_all()
+
+    def _fail(self, batch: Batched, error: QueueError) -> None:
+        """Say what became of all that is pending: of what comes after a failed batch, nothing is sent."""
+        with self._lock:
+            number, later = len(batch.rows), list(self._batches)[1:]
+            doubt = "may be" if isinstance(error, OutcomeUnknown) else "are not"
+            error.detail += (
+                f"; of this buffer's messages, {self._stored} are stored, the {number} of this batch"
+                f" {doubt}, and the {sum(len(other.rows) for other in later)} after them were not sent"
+            )
+            error.args = (error.detail,)
+            error.published = joined(list(self._newest))
+            self._failure = error.with_traceback(None)  # which would keep a connection
+            batch.settle(range(0), error)
+            for other in later:
+                other.settle(range(0), _not_sent(error))
+            self._batches.clear()
+            self._room.notify_all()
+
+
+def _within(value: int, most: int | None, rule: str) -> int:
+    found = integer(value, rule)
+    if found < 1 or (most is not None and found > most):
+        raise InvalidRequest(f"{rule}, not {found}")
+    return found
+
+
+def _not_sent(failure: QueueError) -> NotSent:
+    error = NotSent(f"{failure}")
+    error.__cause__ = failure
+    return error
