@@ -31,7 +31,7 @@ def encoded(encode: Encode, payload: Any, key: object, headers: object) -> Row:
         if headers is None
         else _checked(encode(headers, "headers"), "headers", b"{", "a dict"),
     )
-    size = len(row[0]) + (0 if headers is None else len(row[2]))
+    size = sum(map(len, row))
     if size > _LARGEST_MESSAGE:
         raise MessageTooLarge(f"the message is {size} bytes, at most {_LARGEST_MESSAGE}")
     return row

@@ -178,16 +178,19 @@ class Buffered:
 
     def _run(self) -> None:
         while batch := self._next():
-            try:
-                offsets = self._store(self.topic, *batch.encoded())
-            except QueueError as error:
-                self._fail(batch, error)
-            except BaseException as error:
-                unexpected = OutcomeUnknown(f"{error!r:.200}")
-                unexpected.__cause__ = error
-                self._fail(batch, unexpected)
-            else:
-                self._settle(batch, offsets)
+            self._send(batch)
+
+    def _send(self, batch: Batched) -> None:
+        try:
+            offsets = self._store(self.topic, *batch.encoded())
+        except QueueError as error:
+            self._fail(batch, error)
+        except BaseException as error:
+            unexpected = OutcomeUnknown(f"{error!r:.200}")
+            unexpected.__cause__ = error
+            self._fail(batch, unexpected)
+        else:
+            self._settle(batch, offsets)
 
     def _next(self) -> Batched | None:
         """Wait for a batch that is due; return None when none will come any more."""
