@@ -3,81 +3,99 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from threading import Event
-from typing import Any
 
 from qlib.batches import Encoded
 from qlib.errors import InvalidRequest, MessageTooLarge, OutcomeUnknown, QueueError
 from qlib.values import Encode
 
-# The JSON of payload, key and headers.
-Row = tuple[bytes, bytes, bytes]
-
-_LARGEST_MESSAGE = 2**20
 _NULL = b"null"
-_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
+NUL = b"\\u0000"
+_NUL_IN_TEXT = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
+LARGEST_MESSAGE = 2**20 - len(_NULL)  # among messages with headers, those of one without count
+
+# The JSON of key and headers.
+Beside = tuple[bytes, bytes]
 
 
-def encoded(encode: Encode, payload: Any, key: object, headers: object) -> Row:
-    """Return a message as JSON.
+def beside(encode: Encode, key: object, headers: object) -> Beside:
+    """Return key and headers as JSON. Raises InvalidRequest when they are none."""
+    name = _NULL if key is None else encode(key, "key")
+    if not name.startswith((b'"', _NULL)):
+        raise InvalidRequest(f"a key is a text, not {name.decode():.80}")
+    members = _NULL if headers is None else encode(headers, "headers")
+    if not members.startswith((b"{", _NULL)):
+        raise InvalidRequest(f"headers are a dict, not {members.decode():.80}")
+    return name, members
 
-    Raises InvalidRequest or MessageTooLarge for what people hand in and the queue would refuse: it
-    would refuse all that came with it.
+
+def check(text: bytes, beside: Beside | None) -> None:
+    """Raise InvalidRequest or MessageTooLarge for what may well happen, and the queue would refuse.
+
+    It would refuse all that came with it.
     """
-    row = (
-        _checked(encode(payload, "payload"), "payload"),
-        _NULL if key is None else _checked(encode(key, "key"), "key", b'"', "a text"),
-        _NULL
-        if headers is None
-        else _checked(encode(headers, "headers"), "headers", b"{", "a dict"),
-    )
-    size = sum(map(len, row))
-    if size > _LARGEST_MESSAGE:
-        raise MessageTooLarge(f"the message is {size} bytes, at most {_LARGEST_MESSAGE}")
-    return row
-
-
-def _checked(text: bytes, name: str, begins: bytes = b"", kind: str = "") -> bytes:
-    if not text.startswith(begins):
-        raise InvalidRequest(f"{name} must be {kind}, not {text.decode():.80}")
-    if b"\\u0000" in text and _NUL.search(text):
-        raise InvalidRequest(f"{name} holds the character U+0000, which the queue does not keep")
-    return text
+    texts = [text, *(beside or ())]
+    size = sum(map(len, texts))
+    if size > LARGEST_MESSAGE:
+        raise MessageTooLarge(f"the message is {size} bytes, at most {LARGEST_MESSAGE}")
+    if any(NUL in text and _NUL_IN_TEXT.search(text) for text in texts):
+        raise InvalidRequest(
+            "the message holds the character U+0000, which the queue does not keep"
+        )
 
 
 class Batched:
     """Messages that are sent together, and what became of them once that is known: `done`.
 
-    They are sent at `due`, on the monotonic clock, or when it is `sealed` and no more may come.
+    There are at most `most`, sent at `due`, on the monotonic clock, or when it is `sealed`: then no
+    more may come.
     """
 
-    __slots__ = ("_settled", "done", "due", "error", "offsets", "rows", "sealed", "size")
+    __slots__ = (
+        *("_settled", "beside", "done", "due", "error", "most", "offsets", "payloads", "sealed"),
+        "size",
+    )
 
-    def __init__(self, due: float) -> None:
+    def __init__(self, due: float, most: int) -> None:
         """Begin with no message."""
-        self.due = due
-        self.rows: list[Row] = []
+        self.due, self.most = due, most
+        self.payloads: list[bytes] = []
+        self.beside: dict[int, Beside] = {}
         self.size = 0
         self.sealed = self.done = False
         self.offsets = range(0)
         self.error: QueueError | None = None
         self._settled = Event()  # one for all handles: it costs more than a message
 
+    def __len__(self) -> int:
+        """Return how many messages it holds, until it is done."""
+        return len(self.payloads)
+
     def encoded(self) -> tuple[list[str], Encoded]:
         """Return the names of the columns that are needed, and their texts."""
-        payloads, keys, headers = zip(*self.rows, strict=True)
-        columns = {"payloads": payloads, "keys": keys, "headers": headers}
-        needed = {
-            name: b",".join(column)
-            for name, column in columns.items()
-            if column is payloads or any(text != _NULL for text in column)
-        }
-        return list(needed), Encoded([(len(payloads), tuple(needed.values()))], 0)
+        columns: dict[str, Iterable[bytes]] = {"payloads": self.payloads}
+        if self.beside:
+            rows = (self.beside.get(index, (_NULL, _NULL)) for index in range(len(self)))
+            for name, column in zip(("keys", "headers"), zip(*rows, strict=True), strict=True):
+                if any(text != _NULL for text in column):
+                    columns[name] = column
+        texts = tuple(b",".join(column) for column in columns.values())
+        return list(columns), Encoded([(len(self), texts)], 0)
+
+    def explain(self, error: QueueError, stored: int, later: int) -> None:
+        """Let its error tell what it means: for them, those that are `stored`, and the `later` ones."""
+        doubt = "may be" if isinstance(error, OutcomeUnknown) else "are not"
+        error.detail += (
+            f"; of this buffer's messages, {stored} are stored, the {len(self)} of this batch {doubt},"
+            f" and the {later} after them were not sent"
+        )
+        error.args = (error.detail,)
 
     def settle(self, offsets: range, error: QueueError | None = None) -> None:
         """Say what became of them, for good."""
         self.offsets, self.error = offsets, error
-        self.rows = []  # handles may be kept for long
+        self.payloads, self.beside = [], {}  # handles may be kept for long
         self.done = True
         self._settled.set()
 

@@ -13,11 +13,11 @@ from time import monotonic
 from types import TracebackType
 from typing import Any
 
-from qlib.batched import Batched, Row, encoded
+from qlib.batched import LARGEST_MESSAGE, NUL, Batched, beside, check
 from qlib.batches import Encoded, joined
 from qlib.checks import integer, name, seconds
-from qlib.errors import InvalidRequest, NotSent, OutcomeUnknown, QueueError
-from qlib.handle import Handle, again
+from qlib.errors import InvalidRequest, OutcomeUnknown, QueueError
+from qlib.handle import Handle, again, not_sent
 from qlib.process import begin_anew_in_children, close_at_exit, forget
 from qlib.values import Encode
 
@@ -56,6 +56,7 @@ class Buffered:
         self._lock = Lock()
         self._work, self._room = Condition(self._lock), Condition(self._lock)
         self._batches: deque[Batched] = deque()  # the first one may be under way
+        self._filling: Batched | None = None  # the last one, until it is sealed
         self._count = self._size = self._stored = 0
         self._newest: deque[range] = deque(maxlen=_BATCHES_TOLD)
         self._failure: QueueError | None = None
@@ -98,22 +99,27 @@ class Buffered:
         the message is to blame, and no other one comes to harm; InvalidRequest when the buffer is
         closed; and NotSent when it has failed.
         """
-        row = encoded(self._encode, payload, key, headers)
-        size = sum(map(len, row))
+        text = self._encode(payload, "payload")
+        size, more = len(text), None
+        if key is not None or headers is not None:
+            more = beside(self._encode, key, headers)
+            size += len(more[0]) + len(more[1])
+        if size > LARGEST_MESSAGE or NUL in text or more:
+            check(text, more)
         with self._lock:
-            if self._closed or self._failure or not self._has_room():
-                self._wait_for_room()
-            batch = self._batches[-1] if self._batches else None
-            if batch and not batch.sealed and batch.size + size <= _BATCH_BYTES:
-                batch.rows.append(row)
-            else:
-                batch = self._another(row)
+            batch = self._filling
+            if batch is None or batch.size + size > _BATCH_BYTES:
+                batch = self._with_room(size)
+            index = len(batch.payloads)
+            batch.payloads.append(text)
             batch.size += size
-            self._size += size
-            self._count += 1
-            if len(batch.rows) >= self._most:
+            if more:
+                batch.beside[index] = more
+            if not index:
+                self._begin_to_fill(batch)
+            if index + 1 >= batch.most:
                 self._seal(batch)
-            return Handle(batch, len(batch.rows) - 1)
+            return Handle(batch, index)
 
     def flush(self) -> None:
         """Send what was accepted so far now, and wait until all of it is answered.
@@ -136,6 +142,8 @@ class Buffered:
         forget(self)  # whoever breaks this off does not want to wait again
         with self._lock:
             self._closed = True
+            if self._filling:
+                self._seal(self._filling)
             self._work.notify()
             self._room.notify_all()
         if self._thread:
@@ -144,37 +152,39 @@ class Buffered:
         if self._failure and not told:
             raise again(self._failure)
 
-    def _has_room(self) -> bool:
-        return self._count < self._pending and self._size < _PENDING_BYTES
-
-    def _wait_for_room(self) -> None:
-        """Wait, with the lock, until another message may come; raise when none may."""
+    def _with_room(self, size: int) -> Batched:
+        """Wait for a batch with room for one more message, with the lock; raise when none may come."""
         while True:
+            batch = self._filling
+            if batch and batch.size + size <= _BATCH_BYTES:
+                return batch
+            if batch:
+                self._seal(batch)
             if self._failure:
-                raise _not_sent(self._failure)
+                raise not_sent(self._failure)
             if self._closed:
                 raise InvalidRequest(f"{self!r} is closed")
-            if self._has_room():
-                return
-            self._seal(self._batches[-1])  # nobody adds to it meanwhile
+            if self._count < self._pending and self._size < _PENDING_BYTES:
+                most = min(self._most, self._pending - self._count)
+                return Batched(monotonic() + self._linger, most)
             self._room.wait()
 
-    def _another(self, row: Row) -> Batched:
-        if self._batches:
-            self._batches[-1].sealed = True
-        batch = Batched(monotonic() + self._linger)
-        batch.rows.append(row)
+    def _begin_to_fill(self, batch: Batched) -> None:
         if self._thread is None:
-            # A daemon, so that a program without a last `close` ends; see `_close_all`.
+            # A daemon: a program that forgets to close it ends, and closes it then.
             self._thread = Thread(target=self._run, name=repr(self), daemon=True)
             self._thread.start()
         self._batches.append(batch)
+        self._filling = batch
         self._work.notify()
-        return batch
 
     def _seal(self, batch: Batched) -> None:
-        batch.sealed = True
-        self._work.notify()
+        if not batch.sealed:
+            batch.sealed = True
+            self._filling = None
+            self._count += len(batch)
+            self._size += batch.size
+            self._work.notify()
 
     def _run(self) -> None:
         while batch := self._next():
@@ -203,8 +213,8 @@ class Buffered:
                     continue
                 first = self._batches[0]
                 left = first.due - monotonic()
-                if first.sealed or self._closed or left <= 0:
-                    first.sealed = True
+                if first.sealed or left <= 0:
+                    self._seal(first)
                     return first
                 self._work.wait(left)
 
@@ -221,19 +231,15 @@ class Buffered:
     def _fail(self, batch: Batched, error: QueueError) -> None:
         """Say what became of all that is pending: of what comes after a failed batch, nothing is sent."""
         with self._lock:
-            number, later = len(batch.rows), list(self._batches)[1:]
-            doubt = "may be" if isinstance(error, OutcomeUnknown) else "are not"
-            error.detail += (
-                f"; of this buffer's messages, {self._stored} are stored, the {number} of this batch"
-                f" {doubt}, and the {sum(len(other.rows) for other in later)} after them were not sent"
-            )
-            error.args = (error.detail,)
+            later = list(self._batches)[1:]
+            batch.explain(error, self._stored, sum(map(len, later)))
             error.published = joined(list(self._newest))
             self._failure = error.with_traceback(None)  # which would keep a connection
             batch.settle(range(0), error)
             for other in later:
-                other.settle(range(0), _not_sent(error))
+                other.settle(range(0), not_sent(error))
             self._batches.clear()
+            self._filling = None
             self._room.notify_all()
 
 
@@ -242,9 +248,3 @@ def _within(value: int, most: int | None, rule: str) -> int:
     if found < 1 or (most is not None and found > most):
         raise InvalidRequest(f"{rule}, not {found}")
     return found
-
-
-def _not_sent(failure: QueueError) -> NotSent:
-    error = NotSent(f"{failure}")
-    error.__cause__ = failure
-    return error

@@ -6,7 +6,7 @@ from copy import copy
 
 from qlib.batched import Batched
 from qlib.checks import seconds
-from qlib.errors import QueueError
+from qlib.errors import NotSent, QueueError
 
 
 class Handle:
@@ -51,3 +51,10 @@ def again(error: QueueError) -> QueueError:
     other = copy(error)
     other.__cause__ = error.__cause__
     return other
+
+
+def not_sent(failure: QueueError) -> NotSent:
+    """Return what a failure means for every message after it."""
+    error = NotSent(str(failure))
+    error.__cause__ = failure
+    return error

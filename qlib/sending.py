@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
+from queue import Empty, SimpleQueue
 from threading import Thread
 
 from qlib import batches
@@ -11,6 +11,9 @@ from qlib.batches import Encoded, Rows
 from qlib.errors import QueueError
 
 Store = Callable[[Encoded], range]
+
+# Encoding holds the interpreter's lock: without a head start, the request would wait for its end.
+_HEAD_START = 0.0005  # seconds
 
 
 def store_in_order(rows: Iterable[Rows], store: Store) -> Sequence[int]:
@@ -22,76 +25,84 @@ def store_in_order(rows: Iterable[Rows], store: Store) -> Sequence[int]:
         error.published = batches.joined(line.stored)
         raise
     except BaseException as error:
-        doubt = "; the batch under way may be stored, too" if line.under_way else ""
+        doubt = "; the batch under way may be stored, too" if line.is_under_way else ""
         error.add_note(f"publish_many had stored {batches.told(line.stored)}{doubt}")
         raise
+    finally:
+        line.end()
     return batches.joined(line.stored)
 
 
 class _Line:
-    """The batches of one call: what is `stored`, and the one that is `under_way` in a thread."""
+    """The batches of one call: what is `stored`, and whether one is under way in a thread.
+
+    The caller's thread draws and encodes the rows, and the other one sends. So generators and
+    `default` run where they always did, and Ctrl-C need not wait for the server.
+    """
 
     def __init__(self, store: Store) -> None:
         self.stored: list[range] = []
-        self.under_way: _UnderWay | None = None
+        self.is_under_way = False
         self._store = store
         self._ended = False
+        self._sending: Thread | None = None
+        self._batches: SimpleQueue[Encoded | None] = SimpleQueue()
+        self._answers: SimpleQueue[range | BaseException] = SimpleQueue()
 
     def store(self, rows: Iterable[Rows]) -> None:
-        # The caller's thread draws and encodes the rows, and a thread of ours sends: generators and
-        # `default` run where they always did, and Ctrl-C need not wait for the server.
         try:
             for batch in batches.split(self._drawn(rows)):
                 self._settle()
                 if self._ended:  # there is nothing to do meanwhile
                     self.stored.append(self._store(batch))
                 else:
-                    self.under_way = _UnderWay(partial(self._store, batch))
+                    self._send(batch)
         except Exception:
             self._settle()  # an error of the batch comes before one of the rows behind it
             raise
 
     def _drawn(self, rows: Iterable[Rows]) -> Iterator[Rows]:
         for row in rows:
-            if self.under_way is not None and self.under_way.failed:
-                self._settle()  # the next row may be long in coming
+            if self.is_under_way and not self._answers.empty():
+                self._settle()  # if it failed, nobody waits for rows that may be long in coming
             yield row
         self._ended = True
 
-    def _settle(self) -> None:
-        if (sent := self.under_way) is not None:
-            sent.join()
-            self.under_way = None
-            self.stored.append(sent.answer())
+    def _send(self, batch: Encoded) -> None:
+        if self._sending is None:
+            # A daemon, so that nobody who was interrupted waits for it.
+            self._sending = Thread(target=self._run, name="qlib.publish_many", daemon=True)
+            self._sending.start()
+        self.is_under_way = True
+        self._batches.put(batch)
+        self._settle(_HEAD_START)
 
-
-class _UnderWay(Thread):
-    """One batch that is being sent; a daemon, so that nobody waits for it who was interrupted."""
-
-    def __init__(self, act: Callable[[], range]) -> None:
-        super().__init__(name="qlib.publish_many", daemon=True)
-        self._act = act
-        self._offsets = range(0)
-        self._error: BaseException | None = None
-        self.start()
-
-    def run(self) -> None:
+    def _settle(self, timeout: float | None = None) -> None:
+        """Wait until the batch under way is answered, if there is one, or until the time is over."""
+        if not self.is_under_way:
+            return
         try:
-            self._offsets = self._act()
-        except BaseException as error:
-            self._error = error
-
-    @property
-    def failed(self) -> bool:
-        """Tell whether it is known by now that it was not stored, or may not have been."""
-        return self._error is not None
-
-    def answer(self) -> range:
-        """Return the offsets, or raise what was wrong; for once, when the thread has ended."""
-        error, self._error = self._error, None
+            answer = self._answers.get(timeout=timeout)
+        except Empty:
+            return
+        self.is_under_way = False
         try:
-            if error is not None:
-                raise error
+            if isinstance(answer, BaseException):
+                raise answer
+            self.stored.append(answer)
         finally:
-            del error  # the traceback leads back to here
-        return self._offsets
+            del answer  # its traceback leads back to here
+
+    def end(self) -> None:
+        """Let the thread end, and wait for that if nothing is under way."""
+        if self._sending is not None:
+            self._batches.put(None)
+            if not self.is_under_way:
+                self._sending.join()
+
+    def _run(self) -> None:
+        while batch := self._batches.get():
+            try:
+                self._answers.put(self._store(batch))
+            except BaseException as error:
+                self._answers.put(error)

@@ -228,7 +228,7 @@ def test_control_a_batch_that_is_sent_early_is_caught(server, topic, monkeypatch
         args = (out.topic, *batch.encoded())
         early.append(threading.Thread(target=out._store, args=args))
         early[-1].start()
-        out._settle(batch, range(1, len(batch.rows) + 1))
+        out._settle(batch, range(1, len(batch) + 1))
 
     monkeypatch.setattr(Buffered, "_send", send_early)
     with pytest.raises(AssertionError, match=r"== \[0, 1, 2"):
@@ -269,7 +269,9 @@ def test_threads_share_a_buffer(server, topic):
 
 @pytest.mark.parametrize("bound", ["messages", "bytes"])
 def test_publish_waits_for_room(publishing, monkeypatch, bound):
-    monkeypatch.setattr(buffered, "_PENDING_BYTES", 27 if bound == "bytes" else 10**6)
+    if bound == "bytes":
+        monkeypatch.setattr(buffered, "_BATCH_BYTES", 3)
+        monkeypatch.setattr(buffered, "_PENDING_BYTES", 3)
     gate = Gate()
     state, publisher = publishing(gate, accept, timeout=20.0)
     pending = 3 if bound == "messages" else 1000
@@ -280,13 +282,14 @@ def test_publish_waits_for_room(publishing, monkeypatch, bound):
             until(lambda: state.seen)  # at once: nobody adds to it meanwhile
             assert (sent(state), came) == ([[0, 1, 2]], [])
             gate.open.set()
-            until(lambda: out._count == 1)
+            until(lambda: out._filling)
             out.flush()
         assert came == [4]
         assert (out._count, out._size) == (0, 0)
 
 
 def test_a_message_larger_than_what_may_wait_is_sent(publishing, monkeypatch):
+    monkeypatch.setattr(buffered, "_BATCH_BYTES", 30)
     monkeypatch.setattr(buffered, "_PENDING_BYTES", 30)
     state, publisher = publishing(accept, accept)
     with publisher.buffered("orders", linger=LONG) as out:
@@ -299,7 +302,7 @@ def test_handles_that_are_kept_keep_no_messages(publishing):
     _, publisher = publishing(accept)
     with publisher.buffered("orders") as out:
         handle = out.publish("x" * 1000)
-    assert handle._batch.rows == []
+    assert handle._batch.payloads == []
 
 
 @pytest.mark.parametrize("wrong", [0, -1, 10_001, "1", True, 1.0, None])
@@ -324,17 +327,17 @@ REFUSED = [
     (({1}, None, None), InvalidRequest, "payload is not JSON"),
     ((float("nan"), None, None), InvalidRequest, "payload is not JSON"),
     (("\ud800", None, None), InvalidRequest, "payload is not JSON"),
-    (("a\0b", None, None), InvalidRequest, "payload holds the character U[+]0000"),
-    (('"\\\0', None, None), InvalidRequest, "payload holds the character U[+]0000"),
-    (({"a\0": 1}, None, None), InvalidRequest, "payload holds the character U[+]0000"),
-    ((1, "\0", None), InvalidRequest, "key holds the character U[+]0000"),
-    ((1, 7, None), InvalidRequest, "key must be a text, not 7"),
-    ((1, None, [1]), InvalidRequest, "headers must be a dict, not "),
-    ((1, None, {"h": "\0"}), InvalidRequest, "headers holds the character U[+]0000"),
-    (("x" * 2**20, None, None), MessageTooLarge, "the message is 1048586 bytes"),
+    (("a\0b", None, None), InvalidRequest, "holds the character U[+]0000"),
+    (('"\\\0', None, None), InvalidRequest, "holds the character U[+]0000"),
+    (({"a\0": 1}, None, None), InvalidRequest, "holds the character U[+]0000"),
+    ((1, "\0", None), InvalidRequest, "holds the character U[+]0000"),
+    ((1, 7, None), InvalidRequest, "a key is a text, not 7"),
+    ((1, None, [1]), InvalidRequest, "headers are a dict, not "),
+    ((1, None, {"h": "\0"}), InvalidRequest, "holds the character U[+]0000"),
+    (("x" * 2**20, None, None), MessageTooLarge, "the message is 1048578 bytes"),
     (("x" * (2**20 - 12), None, {"h": 1}), MessageTooLarge, "the message is 1048577 bytes"),
 ]
-TAKEN = [("x" * (2**20 - 10), None, None), ("\\u0000", "\\u0000", {"\\u0000": 1}), (None, "", {})]
+TAKEN = [("x" * (2**20 - 6), None, None), ("\\u0000", "\\u0000", {"\\u0000": 1}), (None, "", {})]
 
 
 def refusals_harm_no_other(server: ServerProcess, topic: str) -> None:
@@ -354,7 +357,7 @@ def test_a_message_that_is_to_blame_is_refused_at_once_and_harms_no_other(server
 
 
 def test_control_a_message_that_is_taken_and_then_refused_is_caught(server, topic, monkeypatch):
-    monkeypatch.setattr(batched, "_NUL", batched.re.compile(b"never"))
+    monkeypatch.setattr(batched, "_NUL_IN_TEXT", batched.re.compile(b"never"))
     with pytest.raises(BaseException, match="DID NOT RAISE"):
         refusals_harm_no_other(server, topic)
 
