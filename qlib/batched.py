@@ -68,26 +68,23 @@ class Batched:
         self.error: QueueError | None = None
         self._settled = Event()  # one for all handles: it costs more than a message
 
-    def __len__(self) -> int:
-        """Return how many messages it holds, until it is done."""
-        return len(self.payloads)
-
     def encoded(self) -> tuple[list[str], Encoded]:
         """Return the names of the columns that are needed, and their texts."""
         columns: dict[str, Iterable[bytes]] = {"payloads": self.payloads}
         if self.beside:
-            rows = (self.beside.get(index, (_NULL, _NULL)) for index in range(len(self)))
+            rows = (self.beside.get(index, (_NULL, _NULL)) for index in range(len(self.payloads)))
             for name, column in zip(("keys", "headers"), zip(*rows, strict=True), strict=True):
                 if any(text != _NULL for text in column):
                     columns[name] = column
         texts = tuple(b",".join(column) for column in columns.values())
-        return list(columns), Encoded([(len(self), texts)], 0)
+        return list(columns), Encoded([(len(self.payloads), texts)], 0)
 
     def explain(self, error: QueueError, stored: int, later: int) -> None:
         """Let its error tell what it means: for them, those that are `stored`, and the `later` ones."""
+        number = len(self.payloads)
         doubt = "may be" if isinstance(error, OutcomeUnknown) else "are not"
         error.detail += (
-            f"; of this buffer's messages, {stored} are stored, the {len(self)} of this batch {doubt},"
+            f"; of this buffer's messages, {stored} are stored, the {number} of this batch {doubt},"
             f" and the {later} after them were not sent"
         )
         error.args = (error.detail,)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from math import inf
 from threading import Condition, Lock, Thread
 from time import monotonic
 from types import TracebackType
@@ -24,8 +25,7 @@ from qlib.values import Encode
 _LARGEST_BATCH = 10_000  # messages, as the queue takes them
 _BATCH_BYTES = 4 * 2**20
 _PENDING_BYTES = 4 * _BATCH_BYTES
-_BATCHES_TOLD = 1000
-
+_BATCHES_TOLD = 100
 
 Store = Callable[[str, list[str], Encoded], range]
 
@@ -42,10 +42,9 @@ class Buffered:
     ) -> None:
         """Check the settings; nothing runs before the first message. Raises InvalidRequest."""
         self.topic = name(topic, "a topic's name")
-        rule = "linger is a number of seconds from 0 on"
-        self._linger = seconds(linger, rule, lambda s: s >= 0)
+        self._linger = seconds(linger, "linger is a number of seconds from 0 on", lambda s: s >= 0)
         self._most = _within(batch, _LARGEST_BATCH, f"batch lies between 1 and {_LARGEST_BATCH}")
-        self._pending = _within(pending, None, "pending is an integer from 1 on")
+        self._pending = _within(pending, inf, "pending is an integer from 1 on")
         self._encode, self._store = encode, store
         self._closed = self._told = False
         self._begin()
@@ -95,9 +94,9 @@ class Buffered:
         """Accept one message, and return a handle of its offset.
 
         It is encoded before this returns: the payload may be changed then. Waits while `pending`
-        messages, or 16 MiB of them, are not answered. Raises InvalidRequest or MessageTooLarge when
-        the message is to blame, and no other one comes to harm; InvalidRequest when the buffer is
-        closed; and NotSent when it has failed.
+        messages, or about 16 MiB of them, are not answered. Raises InvalidRequest when it is not
+        JSON, holds U+0000 or the buffer is closed, MessageTooLarge, and NotSent when a batch has
+        failed. What only the queue finds, such as JSON of more than 64 levels, fails its batch.
         """
         text = self._encode(payload, "payload")
         size, more = len(text), None
@@ -138,7 +137,10 @@ class Buffered:
             raise again(self._failure)
 
     def close(self) -> None:
-        """Flush, and end the thread. Raises what `flush` does; after that, closing again does nothing."""
+        """Flush, and end the thread. Raises what `flush` does; after that, closing again does nothing.
+
+        Ctrl-C breaks the wait off: what is pending then is sent as long as the process lives.
+        """
         forget(self)  # whoever breaks this off does not want to wait again
         with self._lock:
             self._closed = True
@@ -182,7 +184,7 @@ class Buffered:
         if not batch.sealed:
             batch.sealed = True
             self._filling = None
-            self._count += len(batch)
+            self._count += len(batch.payloads)
             self._size += batch.size
             self._work.notify()
 
@@ -232,7 +234,7 @@ class Buffered:
         """Say what became of all that is pending: of what comes after a failed batch, nothing is sent."""
         with self._lock:
             later = list(self._batches)[1:]
-            batch.explain(error, self._stored, sum(map(len, later)))
+            batch.explain(error, self._stored, sum(len(other.payloads) for other in later))
             error.published = joined(list(self._newest))
             self._failure = error.with_traceback(None)  # which would keep a connection
             batch.settle(range(0), error)
@@ -243,8 +245,8 @@ class Buffered:
             self._room.notify_all()
 
 
-def _within(value: int, most: int | None, rule: str) -> int:
+def _within(value: int, most: float, rule: str) -> int:
     found = integer(value, rule)
-    if found < 1 or (most is not None and found > most):
+    if not 1 <= found <= most:
         raise InvalidRequest(f"{rule}, not {found}")
     return found

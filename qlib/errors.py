@@ -37,7 +37,7 @@ class QueueError(Exception):
     `detail` is what the server or the client had to say about this one case; `status`, `code` and
     `request_id` come from the server's answer and are None when there was none. `retry_after` is
     the pause in seconds that the server asked for. `published` holds the offsets that a
-    `publish_many` had already stored when it failed, in order; of a buffer, those of the last 1,000
+    `publish_many` had already stored when it failed, in order; of a buffer, those of the last 100
     batches.
     """
 

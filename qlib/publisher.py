@@ -190,7 +190,7 @@ class QPublisher:
         `with publisher.buffered("orders") as out: out.publish(payload)` sends in the background, in
         order: a batch at a time, of at most `batch` messages (10,000) and 4 MiB, `linger` seconds
         after its first message or as soon as it is full, and after the answer to the one before.
-        `pending` messages, or 16 MiB, wait for their answers at most; then `publish` waits as well.
+        `pending` messages, or about 16 MiB, wait for answers at most; then `publish` waits as well.
 
         Until its handle tells the offset, a message is not stored: a process that is killed loses
         what is pending. Nothing is lost at the end of the block, however it is left, or at the end

@@ -224,14 +224,14 @@ class QSubscriber:
     ) -> Generator[Message, None, None]:
         """Yield message after message, and acknowledge those that the loop got through.
 
-        A message is done when the loop asks for the next one. An ack of what is done is sent then,
-        if the one before was `ack_every` seconds ago; at the end of a batch of up to `limit`; and
-        when the loop is left, by whatever way: the message at hand is then not acknowledged. So a
-        process that is killed repeats the work of `ack_every` seconds, and the message at hand; at 0
-        each message is acknowledged. Ends when nothing came for `wait` seconds, at 0 with the
-        backlog; goes on for ever when it is None. After a reset or seek it goes on from the new
-        position. A message may come again, after a crash or when its ack failed, but none is left
-        out.
+        A message is done when the loop asks for the next one. What is done is acknowledged then, when
+        `ack_every` seconds have passed since the last ack or the batch of up to `limit` came; at the
+        end of the batch; and when the loop is left, by whatever way: the message at hand is then not
+        acknowledged. So a process that is killed repeats the work of `ack_every` seconds, and the
+        message at hand. At 0 each message has its ack. Ends when nothing came for `wait` seconds, at
+        0 with the backlog; goes on for ever when it is None. After a reset or seek it goes on from
+        the new position. A message may come again, after a crash or when its ack failed, but none is
+        left out.
 
         An outage of the server or the database (Unavailable, or an ack of unknown outcome) is sat
         through and told once, to the logger "qlib". It is given up, with its error, after

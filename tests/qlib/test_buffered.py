@@ -228,7 +228,7 @@ def test_control_a_batch_that_is_sent_early_is_caught(server, topic, monkeypatch
         args = (out.topic, *batch.encoded())
         early.append(threading.Thread(target=out._store, args=args))
         early[-1].start()
-        out._settle(batch, range(1, len(batch) + 1))
+        out._settle(batch, range(1, len(batch.payloads) + 1))
 
     monkeypatch.setattr(Buffered, "_send", send_early)
     with pytest.raises(AssertionError, match=r"== \[0, 1, 2"):
