@@ -1,7 +1,6 @@
-"""Single messages in batches: `QPublisher.buffered` returns at once and sends behind the caller's back.
+"""Single messages that travel in batches: the callers' threads encode and append, under one lock.
 
-The callers' threads encode and append, under one lock. One thread of the buffer's own sends, a batch
-at a time; it waits for the answer before it sends the next one, which keeps the order.
+One thread of the buffer's own sends them; it waits for an answer before it sends the next batch.
 """
 
 from __future__ import annotations
@@ -137,7 +136,7 @@ class Buffered:
             raise again(self._failure)
 
     def close(self) -> None:
-        """Flush, and end the thread. Raises what `flush` does; after that, closing again does nothing.
+        """Flush, and end the thread; raises what `flush` does. Closing again does nothing.
 
         Ctrl-C breaks the wait off: what is pending then is sent as long as the process lives.
         """
@@ -208,16 +207,13 @@ class Buffered:
         """Wait for a batch that is due; return None when none will come any more."""
         with self._lock:
             while True:
-                if not self._batches:
-                    if self._closed or self._failure:
-                        return None
-                    self._work.wait()
-                    continue
-                first = self._batches[0]
-                left = first.due - monotonic()
-                if first.sealed or left <= 0:
+                first = self._batches[0] if self._batches else None
+                left = first.due - monotonic() if first else None
+                if first and (first.sealed or first.due <= monotonic()):
                     self._seal(first)
                     return first
+                if first is None and (self._closed or self._failure):
+                    return None
                 self._work.wait(left)
 
     def _settle(self, batch: Batched, offsets: range) -> None:
