@@ -17,6 +17,7 @@ PARTS = (
     "raw",
     "publish",
     "publishers",
+    "buffered",
     "fetch",
     "fanout",
     "latency",

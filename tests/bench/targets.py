@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from tests.bench import (
     base,
+    buffered,
     checker,
     checkout,
     fanout,
@@ -66,6 +67,10 @@ def _published(one: str, other: str) -> Callable[[Found], float]:
 def _at_once(number: int, one: str, other: str, unit: str) -> Callable[[Found], float]:
     case = publishers.case("single", number, 1)
     return lambda found: found.ratio(publishers.PART, case, one, other, unit)
+
+
+def _buffered(one: str, other: str) -> Callable[[Found], float]:
+    return lambda found: found.ratio(buffered.PART, buffered.CASE, one, other)
 
 
 def _delivered(one: str, other: str, unit: str = RATE) -> Callable[[Found], float]:
@@ -131,6 +136,16 @@ TARGETS = (
     Target("16 over HTTP / 16 in SQL, one topic", "≥", 2.5, _at_once(16, HTTP, SQL, RATE)),
     Target("fetch 1,000 × 100 B over HTTP / SELECT", "≥", 1.0, _fetched),
     Target("qlib publish_many, 100,000 × 100 B / COPY", "≥", 0.4, _many),
+    Target(
+        "qlib buffered, handles kept / publish", "≥", 40.0, _buffered(buffered.KEPT, buffered.PLAIN)
+    ),
+    Target("the same / publish_many", "≥", 0.4, _buffered(buffered.KEPT, buffered.MANY)),
+    Target(
+        "qlib buffered, no handle kept / publish_many",
+        "≥",
+        0.6,
+        _buffered(buffered.NOT_KEPT, buffered.MANY),
+    ),
     Target("fan-out to 16 in SQL / pgmq", "≥", 10.0, _delivered(SQL, "pgmq")),
     Target("fan-out to 16 in SQL / PgQue", "≥", 2.2, _delivered(SQL, "PgQue")),
     Target("its WAL a message / pgmq", "≤", 1 / 55, _delivered(SQL, "pgmq", fanout.WAL)),

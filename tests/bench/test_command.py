@@ -14,7 +14,7 @@ from tests.bench.targets import TARGETS
 def test_every_part_is_listed_and_says_what_it_measures(capsys: pytest.CaptureFixture[str]) -> None:
     files = {path.stem for path in Path(command.__file__).parent.glob("*.py")}
     parts = {name for name in files if hasattr(import_module(f"tests.bench.{name}"), "run")}
-    assert parts == set(command.PARTS) and len(parts) >= 12
+    assert parts == set(command.PARTS) and len(parts) >= 13
     with pytest.raises(SystemExit, match="0"):
         command.main(["--help"])
     told = capsys.readouterr().out

@@ -177,7 +177,7 @@ def test_the_base_is_named(tmp_path: Path) -> None:
 
 
 # Parts that were not measured yet, with the number of their targets; nothing else is missing.
-AWAITED: dict[str, int] = {"waiting": 4, "base": 7, "idle": 2}
+AWAITED: dict[str, int] = {"buffered": 3, "waiting": 4, "base": 7, "idle": 2}
 
 
 def test_what_is_committed() -> None:
