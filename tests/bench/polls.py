@@ -20,14 +20,13 @@ _OTHERS = 256  # open files beside the sockets
 class Polls:
     """So many connections to a server, known by their numbers; a context manager.
 
-    They are kept open from one round to the next. The server ends connections that rest, so those that rested
-    are opened anew by `open`.
+    Each is opened when it is first used, and kept. The server ends connections that rest, so after a rest
+    `renew` is called, when nothing is under way.
     """
 
     def __init__(self, url: str, count: int) -> None:
         self._address = urlsplit(url)
-        self._count = count
-        self._sockets: list[socket.socket] = []
+        self._sockets: dict[int, socket.socket] = {}
         self._used = -math.inf
         _allow_open_files(count + _OTHERS)
 
@@ -37,16 +36,17 @@ class Polls:
     def __exit__(self, *_: object) -> None:
         self._close()
 
-    def open(self) -> None:
-        """Have the connections at hand; nothing is under way over any of them."""
+    def renew(self) -> None:
+        """Close the connections if they rested."""
         if time.monotonic() > self._used + _REST:
             self._close()
-            self._sockets = [self._connect() for _ in range(self._count)]
 
     def send(self, paths: Mapping[int, str]) -> None:
         """Send a GET of a path over each of these connections."""
         for number, path in paths.items():
             request = f"GET {path} HTTP/1.1\r\nHost: {self._address.netloc}\r\n\r\n".encode()
+            if number not in self._sockets:
+                self._sockets[number] = self._connect()
             assert self._sockets[number].send(request) == len(request)
 
     def answers(self, numbers: Iterable[int]) -> list[bytes]:
@@ -75,9 +75,9 @@ class Polls:
         return opened
 
     def _close(self) -> None:
-        for opened in self._sockets:
+        for opened in self._sockets.values():
             opened.close()
-        self._sockets = []
+        self._sockets.clear()
 
 
 def _received(key: selectors.SelectorKey) -> bytes | None:

@@ -78,7 +78,6 @@ def test_polls_that_do_not_wait_are_not_measured(
 
 def test_a_poll_that_is_refused_is_not_believed(stand: Stand) -> None:
     with Polls(stand.url, 1) as polls:
-        polls.open()
         polls.send({0: "/topics/nowhere/subscribers/nobody/messages?wait=60"})
         with pytest.raises(AssertionError, match="topic_not_found"):
             polls.answers([0])

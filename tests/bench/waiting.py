@@ -90,7 +90,7 @@ class Crowd:
 
     def _gather(self) -> None:
         """Return when all wait."""
-        self._polls.open()
+        self._polls.renew()
         self._polls.send({number: self._path(0, number + 1) for number in self._all_but_one})
         self._polls.send({self._one: self._path(1, 1)})
         deadline = time.monotonic() + _PATIENCE
