@@ -1,6 +1,7 @@
 # make lab    the queue and JupyterLab, to learn with
 # make test   lint and all tests
-# make bench  how fast it is, beside Postgres itself and other queues; BENCH="publish --rounds 9" chooses
+# make bench  how fast it is, beside Postgres itself and other queues; BENCH="publish --rounds 9" chooses,
+#             BENCH_BASE=<checkout> runs another checkout beside this one
 # the rest: setup, lint, notebooks, stress, compose-test, openapi-test, clean
 # PYTHON=python3.12 chooses the Python for .venv
 

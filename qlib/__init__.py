@@ -1,10 +1,12 @@
 """The Python client of Queue Lab: publish to topics, read them as subscribers, replay at will."""
 
+from qlib.buffered import Buffered
 from qlib.errors import (
     DefiniteError,
     IndefiniteError,
     InvalidRequest,
     MessageTooLarge,
+    NotSent,
     OffsetOutOfRange,
     OutcomeUnknown,
     QueueError,
@@ -18,17 +20,21 @@ from qlib.errors import (
     UnreadableAnswer,
     UnreadableMessage,
 )
+from qlib.handle import Handle
 from qlib.models import Batch, Message, Reset, Subscriber, Topic
 from qlib.publisher import QPublisher
 from qlib.subscriber import QSubscriber
 
 __all__ = [
     "Batch",
+    "Buffered",
     "DefiniteError",
+    "Handle",
     "IndefiniteError",
     "InvalidRequest",
     "Message",
     "MessageTooLarge",
+    "NotSent",
     "OffsetOutOfRange",
     "OutcomeUnknown",
     "QPublisher",

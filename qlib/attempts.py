@@ -56,7 +56,7 @@ class Attempts:
     """
 
     method: str
-    url: str
+    target: str
     query: Mapping[str, Any]
     body: bytes | None
     repeatable: bool

@@ -88,22 +88,29 @@ class Patience:
 
 
 def loop(
-    reader: Reader, limit: int, wait: float | None, patience: float | None, skip_unreadable: bool
+    reader: Reader,
+    limit: int,
+    wait: float | None,
+    ack_every: float,
+    patience: float | None,
+    skip_unreadable: bool,
 ) -> Generator[Message, None, None]:
     """Return what yields messages and acknowledges them, as `QSubscriber.consume` says."""
     integer(limit, "limit is an integer")
     if wait is not None:
         rule = "wait is a number of seconds from 0 on, or None to go on for ever"
         wait = seconds(wait, rule, lambda s: s >= 0)
+    rule = "ack_every is a number of seconds from 0 on"
+    ack_every = seconds(ack_every, rule, lambda s: s >= 0)
     if patience is not None:
         rule = "patience is a number of seconds from 0 on, or None"
         patience = seconds(patience, rule, lambda s: s >= 0)
     most = patience if patience is not None else inf if wait is None else wait
-    return _loop(Patience(reader, patience, most), limit, wait, skip_unreadable)
+    return _loop(Patience(reader, patience, most), limit, wait, ack_every, skip_unreadable)
 
 
 def _loop(
-    patient: Patience, limit: int, wait: float | None, skip_unreadable: bool
+    patient: Patience, limit: int, wait: float | None, ack_every: float, skip_unreadable: bool
 ) -> Generator[Message, None, None]:
     reader, quiet_since = patient.reader, monotonic()
     while True:
@@ -122,37 +129,48 @@ def _loop(
                 return
             if not batch:
                 continue
-            yield from _worked_through(patient, batch)
+            yield from _worked_through(patient, batch, ack_every)
         quiet_since = monotonic()
 
 
-def _worked_through(patient: Patience, batch: Batch) -> Generator[Message, None, None]:
-    done: Message | None = None
-    try:
-        for message in batch:
+def _worked_through(
+    patient: Patience, batch: Batch, ack_every: float
+) -> Generator[Message, None, None]:
+    done, since = None, monotonic()
+    for message in batch:
+        try:
             yield message
-            done = message
-    except BaseException:
-        # The loop was left. What is not acknowledged now comes again, so an ack that fails or
-        # takes its time must not stand in the way of the exception that may be under way.
-        if done is not None:
-            now = Outage(_LEAVING_SECONDS, since=monotonic())
-            with suppress(QueueError):
-                patient.reader._acknowledge(*patient.reader._place(done), now)
-        raise
-    _acknowledged(patient, *patient.reader._place(batch[-1]))
+        except BaseException:
+            if done is not None:
+                _acknowledge_in_passing(patient, done)
+            raise
+        done = message
+        if message is batch[-1] or monotonic() - since >= ack_every:
+            if not _acknowledged(patient, *patient.reader._place(done)):
+                return
+            done, since = None, monotonic()
 
 
-def _acknowledged(patient: Patience, offset: int, epoch: int | None) -> None:
-    """Acknowledge for sure, unless a reset or seek has won: what it brings back comes next."""
+def _acknowledge_in_passing(patient: Patience, done: Message) -> None:
+    # The loop was left. What is not acknowledged now comes again, so an ack that fails or takes its
+    # time must not stand in the way of the exception that may be under way.
+    now = Outage(_LEAVING_SECONDS, since=monotonic())
+    with suppress(QueueError):
+        patient.reader._acknowledge(*patient.reader._place(done), now)
+
+
+def _acknowledged(patient: Patience, offset: int, epoch: int | None) -> bool:
+    """Acknowledge for sure, unless a reset or seek has won: then what it brings back comes next."""
     try:
         patient.through(partial(patient.reader._acknowledge, offset, epoch))
     except StaleEpoch:
-        pass
+        return False
     except OutcomeUnknown as error:
         # Behind an unknown outcome stands the refusal of the last attempt.
         if not isinstance(error.__cause__, StaleEpoch):
             raise
+        return False
+    return True
 
 
 def _passes(error: QueueError) -> bool:

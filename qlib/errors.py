@@ -4,6 +4,7 @@ QueueError
 ├── DefiniteError
 │   ├── InvalidRequest
 │   ├── MessageTooLarge
+│   ├── NotSent
 │   ├── OffsetOutOfRange
 │   ├── SequenceConflict
 │   ├── StaleEpoch
@@ -36,7 +37,8 @@ class QueueError(Exception):
     `detail` is what the server or the client had to say about this one case; `status`, `code` and
     `request_id` come from the server's answer and are None when there was none. `retry_after` is
     the pause in seconds that the server asked for. `published` holds the offsets that a
-    `publish_many` had already stored when it failed, in order.
+    `publish_many` had already stored when it failed, in order; of a buffer, those of the last 100
+    batches.
     """
 
     published: Sequence[int] = ()
@@ -79,6 +81,13 @@ class InvalidRequest(DefiniteError):
 
 class MessageTooLarge(DefiniteError):
     """The message, or the whole request, is larger than the queue takes."""
+
+
+class NotSent(DefiniteError):
+    """A message before it failed, and to keep the order this one was not sent.
+
+    The cause is the error of that message. Only a buffer raises it.
+    """
 
 
 class OffsetOutOfRange(DefiniteError):

@@ -32,7 +32,7 @@ class Others:
             # After a fork, it is the child's own: another reader than its parent.
             self._client, self._began, self._warned = client, monotonic(), False
             return
-        told = reply.headers.get("Queue-Other-Client", "")
+        told = reply.headers.get("queue-other-client", "")
         if self._warned or not _SECONDS.fullmatch(told):
             return
         if float(told) < sent - self._began:

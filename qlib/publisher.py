@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from itertools import count
-from threading import Lock
+from functools import partial
 from typing import Any, TypeVar
-from uuid import uuid4
 
 from qlib import batches
+from qlib.answers import nothing
+from qlib.buffered import Buffered
 from qlib.checks import integer, name, text
-from qlib.errors import InvalidRequest, OutcomeUnknown, QueueError, TopicExists, TopicNotFound
+from qlib.errors import InvalidRequest, OutcomeUnknown, TopicExists, TopicNotFound
 from qlib.marks import disposable, marked
-from qlib.models import Batch, Reset, Subscriber, Topic
+from qlib.models import Batch, Reset, Subscriber, Subscribers, Topic, Topics
+from qlib.numbered import Numbered
 from qlib.places import Place, target
+from qlib.reading import read
 from qlib.salvage import salvaged
-from qlib.transport import Transport, to_json
-from qlib.values import encoder
+from qlib.sending import store_in_order
+from qlib.transport import Transport
+from qlib.values import encoder, to_json
 from qlib.views import Listing
 
 Listed = TypeVar("Listed", Topic, Subscriber)
@@ -52,8 +54,7 @@ class QPublisher:
             raise InvalidRequest(f"default must be a function, as in json.dumps, not {default!r}")
         self._to_json = encoder(default)
         self._transport = Transport(url, token, timeout)
-        self._lock = Lock()
-        self._process: int | None = None
+        self._numbered = Numbered(self._transport)
 
     def __repr__(self) -> str:
         """Return the server's address."""
@@ -100,7 +101,7 @@ class QPublisher:
 
     def topics(self) -> list[Topic]:
         """Return all topics in name order; a notebook shows them as a table."""
-        return self._listed(("topics",), Topic)
+        return self._listed(("topics",), Topic, lambda it: read(Topics, it).topics)
 
     def topic(self, name: str) -> Topic:
         """Return one topic as it is now. Raises TopicNotFound."""
@@ -111,11 +112,12 @@ class QPublisher:
 
         Raises TopicNotFound. Never sent twice when it may have happened.
         """
-        self._transport.request("DELETE", ("topics", name), lambda answer: None)
+        self._transport.request("DELETE", ("topics", name), nothing)
 
     def subscribers(self, topic: str) -> list[Subscriber]:
         """Return all subscribers of a topic in name order, as `topics` does. Raises TopicNotFound."""
-        return self._listed(("topics", topic, "subscribers"), Subscriber)
+        path = ("topics", topic, "subscribers")
+        return self._listed(path, Subscriber, lambda it: read(Subscribers, it).subscribers)
 
     def browse(self, topic: str, offset: int | None = None, limit: int = 100) -> Batch:
         """Return up to `limit` messages from `offset` on, without a subscriber.
@@ -124,10 +126,9 @@ class QPublisher:
         they are large, or when one behind them cannot be read. Raises TopicNotFound,
         OffsetOutOfRange, and UnreadableMessage when the first one cannot be read.
         """
-        query = {
-            "offset": None if offset is None else integer(offset, "an offset is an integer"),
-            "limit": integer(limit, "limit is an integer"),
-        }
+        query = {"limit": integer(limit, "limit is an integer")}
+        if offset is not None:
+            query["offset"] = integer(offset, "an offset is an integer")
         path = ("topics", topic, "messages")
         return self._transport.request("GET", path, Batch.from_json, query=query, salvage=salvaged)
 
@@ -153,7 +154,7 @@ class QPublisher:
             [payload], None if key is None else [key], None if headers is None else [headers]
         )
         (batch,) = batches.split(batches.rows(columns, self._to_json))
-        return self._store(topic, list(columns), batch, sequence)[0]
+        return self._numbered.store(topic, list(columns), batch, sequence)[0]
 
     def publish_many(
         self,
@@ -164,28 +165,41 @@ class QPublisher:
     ) -> Sequence[int]:
         """Store many messages and return their offsets, one a row, in order.
 
-        The offsets are a `range` when no other publisher came between. The rows are read as they
-        are sent, at most one ahead, in batches of at most 1,000 messages and about 4 MiB; lists go
-        faster than other iterables. A batch is stored whole or not at all, and once; the next one
-        waits for its answer. When one fails, the error's `published` holds the offsets of those
-        before it, and nothing after it was sent; an OutcomeUnknown leaves that one batch in doubt.
-        An iterable's own exception passes through, with a note of what is stored: the batches sent
-        before, and no row of the one that it broke off. Raises what `publish` does, and
-        InvalidRequest when the columns differ in length, or for a table like a DataFrame:
-        `df.to_dict("records")` are its rows.
+        The offsets are a `range` when no other publisher came between. The rows go in batches of at
+        most 1,000 messages and about 4 MiB, and are read as they are sent: while a batch is under
+        way, those of the next one and the first behind it. Lists go faster than other iterables.
+
+        A batch is stored whole or not at all, and once; the next one is sent after its answer. When
+        one fails, the error's `published` holds the offsets of those before it, and nothing after it
+        was sent; an OutcomeUnknown leaves that one batch in doubt. An iterable's own exception
+        passes through, with a note of what is stored: the batches sent before, and no row of the one
+        that it broke off; but when the batch under way fails, too, its error is raised. Ctrl-C does
+        not wait for the batch under way: it may be stored within `timeout` seconds, and the note
+        says so. Raises what `publish` does, and InvalidRequest when the columns differ in length, or
+        for a table like a DataFrame: `df.to_dict("records")` are its rows.
         """
         columns = batches.columns(payloads, keys, headers)
-        stored: list[range] = []
-        try:
-            for batch in batches.split(batches.rows(columns, self._to_json)):
-                stored.append(self._store(topic, list(columns), batch))
-        except QueueError as error:
-            error.published = batches.joined(stored)
-            raise
-        except BaseException as error:
-            error.add_note(f"publish_many had stored {batches.told(stored)}")
-            raise
-        return batches.joined(stored)
+        rows = batches.rows(columns, self._to_json)
+        return store_in_order(rows, partial(self._numbered.store, topic, list(columns)))
+
+    def buffered(
+        self, topic: str, *, linger: float = 0.005, batch: int = 1000, pending: int = 10_000
+    ) -> Buffered:
+        """Return a buffer for single messages to one topic: its `publish` returns at once.
+
+        `with publisher.buffered("orders") as out: out.publish(payload)` sends in the background, in
+        order: a batch at a time, of at most `batch` messages (10,000) and 4 MiB, `linger` seconds
+        after its first message or as soon as it is full, and after the answer to the one before.
+        `pending` messages, or about 16 MiB, wait for answers at most; then `publish` waits as well.
+
+        Until its handle tells the offset, a message is not stored: a process that is killed loses
+        what is pending. Nothing is lost at the end of the block, however it is left, or at the end
+        of the interpreter: what was accepted is sent before. Batches are numbered, so that retries
+        store them once; what a failed batch means is said at its handles and by `flush`, `close` and
+        the end of the block. To keep the order, nothing is sent after it: what is pending then, and
+        every further `publish`, raises NotSent. Make another buffer to go on. Raises InvalidRequest.
+        """
+        return Buffered(topic, self._to_json, self._numbered.store, linger, batch, pending)
 
     def reset_topic(self, topic: str, to: Place, *, dry_run: bool = False) -> Reset:
         """Move every subscriber of a topic at once, and return where to and how many.
@@ -201,50 +215,14 @@ class QPublisher:
             "POST", ("topics", topic, "reset"), Reset.from_json, body=body
         )
 
-    def _listed(self, path: tuple[str, ...], kind: type[Listed]) -> list[Listed]:
+    def _listed(
+        self, path: tuple[str, ...], kind: type[Listed], page_of: Callable[[bytes], list[Listed]]
+    ) -> list[Listed]:
         found = Listing[Listed](kind, ())
         word = kind.__name__.lower()
-
-        def read(answer: Any) -> list[Listed]:
-            return [kind.from_json(item) for item in answer[f"{word}s"]]
-
         while True:
-            query = {"limit": _PAGE, "after": getattr(found[-1], word) if found else None}
-            page = self._transport.request("GET", path, read, query=query)
+            query = {"limit": _PAGE} | ({"after": getattr(found[-1], word)} if found else {})
+            page = self._transport.request("GET", path, page_of, query=query)
             found += page
             if len(page) < _PAGE:
                 return found
-
-    def _store(
-        self, topic: str, names: list[str], batch: batches.Encoded, sequence: int | None = None
-    ) -> range:
-        def offsets(answer: Any) -> range:
-            stored = range(answer["first_offset"], answer["last_offset"] + 1)
-            if len(stored) != len(batch):
-                raise ValueError(f"{len(stored)} offsets for {len(batch)} messages")
-            return stored
-
-        producer, number = self._number(sequence)
-        numbered = {
-            "producer": to_json(producer, "producer"),
-            "sequence": to_json(number, "sequence"),
-        }
-        path = ("topics", topic, "messages")
-        body = batches.body(names, batch, numbered)
-        try:
-            return self._transport.request("POST", path, offsets, body=body, repeatable=True)
-        except QueueError as error:
-            if isinstance(error, OutcomeUnknown):
-                error.producer, error.sequence = producer, number
-            if batch.first:  # the server counts within the batch
-                error.detail += f"; message 0 of this batch is payloads[{batch.first}]"
-                error.args = (error.detail,)
-            raise
-
-    def _number(self, sequence: int | None) -> tuple[str, int]:
-        with self._lock:
-            if self._process != os.getpid():
-                # A forked child goes on counting where its parent does: under the parent's name
-                # its messages would pass for repetitions, and be dropped.
-                self._process, self._producer, self._sequence = os.getpid(), uuid4().hex, count(1)
-            return self._producer, next(self._sequence) if sequence is None else sequence

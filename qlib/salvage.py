@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any
 
-from qlib.answers import LARGEST
 from qlib.errors import UnreadableMessage
-from qlib.models import Batch, Message
+from qlib.models import Batch
+from qlib.reading import Found, Kept, made, read
+from qlib.received import LARGEST
 
 _BEGINS = re.compile(r'\{"offset":([0-9]{1,19}),')
 _decoder = json.JSONDecoder()
@@ -23,32 +23,32 @@ def salvaged(content: bytes, whole: bool) -> Batch | None:
     """
     head, _, messages = content.partition(b'"messages":[')
     try:
-        answer = json.loads(head + b'"messages":[]}')
-        empty = Batch.from_json(answer)
-        readable, blamed, error = _readable(messages.decode(errors="strict" if whole else "ignore"))
-    except (KeyError, TypeError, ValueError, RecursionError):
+        found = read(Found, head + b'"messages":[]}')
+        found.messages, blamed, error = _readable(
+            messages.decode(errors="strict" if whole else "ignore")
+        )
+    except (ValueError, RecursionError):
         return None
     if blamed is None or (whole and isinstance(error, json.JSONDecodeError)):
         return None
-    if readable:
-        return Batch.from_json({**answer, "messages": readable})
+    if found.messages:
+        return Batch.of(found)
     why = str(error) if whole else f"it is longer than {LARGEST} bytes"
-    behind = "" if empty.epoch is None else f"; ack({blamed}) leaves it behind"
-    unreadable = UnreadableMessage(f"offset {blamed} of topic {empty.topic!r}: {why:.200}{behind}")
-    unreadable.offset, unreadable.epoch = blamed, empty.epoch
+    behind = "" if found.epoch is None else f"; ack({blamed}) leaves it behind"
+    unreadable = UnreadableMessage(f"offset {blamed} of topic {found.topic!r}: {why:.200}{behind}")
+    unreadable.offset, unreadable.epoch = blamed, found.epoch
     raise unreadable from error
 
 
-def _readable(text: str) -> tuple[list[Any], int | None, Exception | None]:
+def _readable(text: str) -> tuple[list[Kept], int | None, Exception | None]:
     """Return the messages that can be read, and the offset of the next one with what is wrong."""
-    found: list[Any] = []
+    found: list[Kept] = []
     at = 0
     while begins := _BEGINS.match(text, at):
         try:
             message, at = _decoder.raw_decode(text, at)
-            Message.from_json(message, "")
-        except (KeyError, TypeError, ValueError, RecursionError) as error:
+            found.append(made(Kept, message))
+        except (ValueError, RecursionError) as error:
             return found, int(begins[1]), error
-        found.append(message)
         at += 1  # the comma
     return found, None, None

@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Generator
 from functools import partial
 from time import monotonic
-from typing import Any
 
 from qlib import consumer
+from qlib.answers import nothing
 from qlib.attempts import Outage
 from qlib.checks import integer, name, seconds
 from qlib.errors import InvalidRequest, UnreadableMessage
 from qlib.models import Batch, Message, Subscriber
 from qlib.others import Others
 from qlib.places import Place, beginning, target
+from qlib.reading import Acked, read
 from qlib.salvage import salvaged
-from qlib.transport import Reply, Transport, to_json
+from qlib.transport import Reply, Transport
+from qlib.values import to_json
 
 _LONGEST_WAIT = 60.0
 
@@ -209,23 +211,27 @@ class QSubscriber:
 
         Never sent twice when it may have happened.
         """
-        self._transport.request("DELETE", self._path, lambda answer: None)
+        self._transport.request("DELETE", self._path, nothing)
 
     def consume(
         self,
         limit: int = 100,
         wait: float | None = None,
         *,
+        ack_every: float = 1.0,
         patience: float | None = None,
         skip_unreadable: bool = False,
     ) -> Generator[Message, None, None]:
         """Yield message after message, and acknowledge those that the loop got through.
 
-        A message is done when the loop asks for the next one. Acks are sent one a batch of up to
-        `limit`, and when the loop is left, by whatever way: the message at hand is then not
-        acknowledged. Ends when nothing came for `wait` seconds, at 0 with the backlog; goes on for
-        ever when it is None. After a reset or seek it goes on from the new position. A message may
-        come again, after a crash or when its ack failed, but none is left out.
+        A message is done when the loop asks for the next one. What is done is acknowledged then, when
+        `ack_every` seconds have passed since the last ack or the batch of up to `limit` came; at the
+        end of the batch; and when the loop is left, by whatever way: the message at hand is then not
+        acknowledged. So a process that is killed repeats the work of `ack_every` seconds, and the
+        message at hand. At 0 each message has its ack. Ends when nothing came for `wait` seconds, at
+        0 with the backlog; goes on for ever when it is None. After a reset or seek it goes on from
+        the new position. A message may come again, after a crash or when its ack failed, but none is
+        left out.
 
         An outage of the server or the database (Unavailable, or an ack of unknown outcome) is sat
         through and told once, to the logger "qlib". It is given up, with its error, after
@@ -234,11 +240,8 @@ class QSubscriber:
         before it are done; with `skip_unreadable` it is acknowledged instead, and the log says so.
         An ack that fails while the loop is left raises nothing, and is not waited for in an outage.
         """
-        return consumer.loop(self, limit, wait, patience, skip_unreadable)
+        return consumer.loop(self, limit, wait, ack_every, patience, skip_unreadable)
 
 
-def _position(answer: Any) -> int:
-    position = answer["position"]
-    if type(position) is not int:
-        raise TypeError(f"{position!r} is not a position")
-    return position
+def _position(answer: bytes) -> int:
+    return read(Acked, answer).position

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping
-from json import JSONEncoder
+from http.client import HTTPException
 from typing import Any, NamedTuple, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 from uuid import uuid4
 
-import requests
-import urllib3
+from requests import RequestException
+from urllib3.exceptions import HTTPError
 
 from qlib import answers
 from qlib.attempts import Attempts, Outage, pauses
@@ -24,29 +24,16 @@ from qlib.errors import (
     QueueError,
     UnreadableAnswer,
 )
+from qlib.received import LARGEST, Received
 
 Answer = TypeVar("Answer")
 
 _DEFAULT_URL = "http://127.0.0.1:8008"
 _LARGEST_REQUEST = 16 * 2**20
 
-_encode = JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
-
-
-def to_json(value: object, name: str) -> bytes:
-    """Return the value as compact JSON in UTF-8.
-
-    Raises InvalidRequest, which tells the value's `name`, when JSON cannot hold it: a type that
-    JSON does not know, NaN or Infinity, a lone surrogate, a circle, or too deep a nesting.
-    """
-    try:
-        return _encode(value).encode()
-    except (TypeError, ValueError, RecursionError) as error:
-        raise InvalidRequest(f"{name} is not JSON: {error}") from error
-
 
 class Reply(NamedTuple):
-    """What came with a good answer, beside its JSON.
+    """What came with a good answer, beside its JSON; `headers` have names in lower case.
 
     `doubt` tells that an earlier attempt may have been carried out, too.
     """
@@ -80,7 +67,7 @@ class Transport:
         self,
         method: str,
         path: tuple[str, ...],
-        read: Callable[[Any], Answer],
+        read: Callable[[bytes], Answer],
         *,
         query: Mapping[str, Any] | None = None,
         body: bytes | None = None,
@@ -92,11 +79,11 @@ class Transport:
     ) -> Answer:
         """Send one request, again where that is safe, and return what `read` makes of the answer.
 
-        `path` holds names. `read` gets the answer's JSON and may raise KeyError,
-        TypeError or ValueError for an answer that breaks the contract; `salvage` may then still
-        make something of its bytes (False: of the first ones), or None. `heard` is told what came
-        beside a good answer. `wait` is the long poll's length in seconds, granted on top of the
-        timeout. An `outage` ends the attempts with it, and is told when it begins.
+        `path` holds names. `read` gets the answer's bytes and may raise TypeError, ValueError or
+        RecursionError when they break the contract; `salvage` may then still make something of
+        them (False: of the first ones), or None. `heard` is told what came beside a good answer.
+        `wait` is the long poll's length in seconds, granted on top of the timeout. An `outage` ends
+        the attempts with it, and is told when it begins.
 
         A request that was surely not done because the server is unavailable is sent again; one of
         unknown outcome only when it is a GET or `repeatable`; a long poll then asks for no more
@@ -104,19 +91,21 @@ class Transport:
         have changed something, OutcomeUnknown, and of a GET never that.
         """
         # Another name would make the request go to another route.
-        url = "/".join([self.url, *map(name, path)])
+        target = "/".join(["", *map(name, path)])
         if body is not None and len(body) > _LARGEST_REQUEST:
             raise MessageTooLarge(f"the request is {len(body)} bytes, at most {_LARGEST_REQUEST}")
-        attempts = Attempts(method, url, query or {}, body, repeatable, self._timeout, wait, outage)
+        attempts = Attempts(
+            method, target, query or {}, body, repeatable, self._timeout, wait, outage
+        )
         for pause in pauses():
             try:
-                response, content, whole = self._exchange(attempts)
-                answer = _read(response, content, whole, read, salvage)
+                received = self._exchange(attempts)
+                answer = _read(method, received, read, salvage)
             except QueueError as error:
                 time.sleep(attempts.pause_after(error, pause))
                 continue
             if heard:
-                heard(Reply(response.status_code, response.headers, attempts.doubt))
+                heard(Reply(received.status, received.headers, attempts.doubt))
             return answer
         raise AssertionError  # the pauses never end
 
@@ -127,44 +116,41 @@ class Transport:
     def _open(self) -> None:
         self._process = os.getpid()
         self.client = uuid4().hex if self._named else None
-        self._session = Session(self._token, self.client)
+        self._session = Session(self.url, self._token, self.client)
 
-    def _exchange(self, attempts: Attempts) -> tuple[requests.Response, bytes, bool]:
+    def _exchange(self, attempts: Attempts) -> Received:
         if self._process != os.getpid():
             # A forked child must not share its parent's sockets: their answers would get mixed.
             self._open()
         query, seconds = attempts.next()
-        limit: Any = urllib3.Timeout(total=seconds)
-        options: Any = {"stream": True, "allow_redirects": False, "timeout": limit}
+        target = f"{attempts.target}?{urlencode(query)}" if query else attempts.target
         try:
-            with self._session.request(
-                attempts.method, attempts.url, params=query, data=attempts.body, **options
-            ) as response:
-                return response, *answers.content(response)
-        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
+            return self._session.exchange(attempts.method, target, attempts.body, seconds)
+        except (RequestException, HTTPError, HTTPException, OSError) as error:
             raise answers.failure(error, self.url) from error
 
 
 def _read(
-    response: requests.Response,
-    content: bytes,
-    whole: bool,
-    read: Callable[[Any], Answer],
+    method: str,
+    received: Received,
+    read: Callable[[bytes], Answer],
     salvage: Callable[[bytes, bool], Answer | None] | None,
 ) -> Answer:
-    if not 200 <= response.status_code < 300:
-        raise answers.refusal(response, content)
+    status, content, whole = received.status, received.content, received.whole
+    if not 200 <= status < 300:
+        raise answers.refusal(received)
     try:
-        return read(answers.parsed(content, whole))
-    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        if not whole:
+            raise ValueError(f"it is longer than {LARGEST} bytes")
+        return read(content)
+    except (TypeError, ValueError, RecursionError) as error:
         salvaged = salvage(content, whole) if salvage else None
         if salvaged is not None:
             return salvaged
         detail = f"the answer is not what the contract says: {error!r:.200}"
-        if not whole and response.request.method == "GET":
-            raise UnreadableAnswer(detail, status=response.status_code) from error  # not again
-        status = response.status_code if answers.is_delimited(response) else None
-        raise OutcomeUnknown(detail, status=status) from error
+        if not whole and method == "GET":
+            raise UnreadableAnswer(detail, status=status) from error  # not again
+        raise OutcomeUnknown(detail, status=status if received.is_delimited else None) from error
 
 
 def _check(url: str, token: str | None) -> None:

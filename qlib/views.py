@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from datetime import UTC, datetime
 from html import escape
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 _LONGEST_VALUE = 80
 _LINES_SHOWN = 60  # of a listing
@@ -20,9 +20,14 @@ class Shown:
     """One look for every value: the fields that are worth reading, cut to a readable length."""
 
     __slots__ = ()
+    _untold: ClassVar[frozenset[str]] = frozenset()
+
+    @classmethod
+    def _told(cls) -> list[str]:
+        return [f.name for f in fields(cls) if f.name not in cls._untold]  # type: ignore[arg-type]
 
     def _facts(self) -> list[tuple[str, str]]:
-        named = ((f.name, self._shown(f.name)) for f in fields(self) if f.repr)  # type: ignore[arg-type]
+        named = ((name, self._shown(name)) for name in self._told())
         # No key and no headers are nothing to show; a null payload is.
         return [(name, _short(it)) for name, it in named if it is not None or name == "payload"]
 
@@ -50,8 +55,7 @@ class Listing(list[Kind]):
 
     def _repr_html_(self) -> str:
         caption = f"{len(self)} {self._kind.__name__.lower()}{'s' * (len(self) != 1)}"
-        names = [f.name for f in fields(self._kind) if f.repr]  # type: ignore[arg-type]
-        return table(caption, names, self, _LINES_SHOWN)
+        return table(caption, self._kind._told(), self, _LINES_SHOWN)
 
 
 def table(caption: str, names: list[str], values: Sequence[Shown], most: int) -> str:

@@ -1,7 +1,7 @@
 """A proxy between a client and its server.
 
-It swallows answers: what the client asked for happens, and the client never hears of it. And it leads elsewhere when it
-is turned, as an endpoint does in a failover.
+It swallows answers: what the client asked for happens, and the client never hears of it. It leads elsewhere when it
+is turned, as an endpoint does in a failover. And it delays requests, so that those behind them may overtake.
 """
 
 import select
@@ -9,7 +9,8 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from socketserver import BaseRequestHandler, ThreadingTCPServer
-from threading import Thread
+from threading import Condition, Thread
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 
@@ -38,6 +39,34 @@ class CuttingProxy(ThreadingTCPServer):
             with suppress(OSError):
                 client.shutdown(socket.SHUT_RDWR)
 
+    def passing(self, data: bytes) -> None:
+        """Called with what is about to be sent on, to either side."""
+
+
+class DelayingProxy(CuttingProxy):
+    """Holds back every second POST until a later one is answered, or for 0.2 seconds: one that is sent
+    before the answer to the one before it overtakes that.
+
+    `held` counts those that were held back.
+    """
+
+    def __init__(self, target: str, cuts: int, address: tuple[str, int]) -> None:
+        super().__init__(target, cuts, address)
+        self.posts = self.held = self.answers = 0
+        self.answered = Condition()
+
+    def passing(self, data: bytes) -> None:
+        with self.answered:
+            if data.startswith(b"HTTP/1.1 "):
+                self.answers += 1
+                self.answered.notify_all()
+            elif data.startswith(b"POST "):
+                self.posts += 1
+                before = self.answers
+                if self.posts % 2:
+                    self.held += 1
+                    self.answered.wait_for(lambda: self.answers > before, 0.2)
+
 
 class _Forward(BaseRequestHandler):
     server: CuttingProxy
@@ -63,6 +92,7 @@ class _Forward(BaseRequestHandler):
                 for source in readable:
                     with suppress(ConnectionError):
                         if data := source.recv(65536):
+                            self.server.passing(data)
                             (upstream if source is self.request else self.request).sendall(data)
                             continue
                     return
@@ -77,12 +107,28 @@ def _connected(target: str) -> socket.socket:
     return socket.create_connection((parts.hostname, parts.port), timeout=20)
 
 
+Proxy = TypeVar("Proxy", bound=CuttingProxy)
+
+
 @contextmanager
 def cutting(
     target: str, cuts: int, address: tuple[str, int] = ("127.0.0.1", 0)
 ) -> Iterator[CuttingProxy]:
     """Run a proxy, on a port of its own unless an address is given."""
-    with CuttingProxy(target, cuts, address) as proxy:
+    with _running(CuttingProxy(target, cuts, address)) as proxy:
+        yield proxy
+
+
+@contextmanager
+def delaying(target: str) -> Iterator[DelayingProxy]:
+    """Run a proxy that holds requests back, on a port of its own."""
+    with _running(DelayingProxy(target, 0, ("127.0.0.1", 0))) as proxy:
+        yield proxy
+
+
+@contextmanager
+def _running(proxy: Proxy) -> Iterator[Proxy]:
+    with proxy:
         thread = Thread(target=proxy.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         try:

@@ -110,7 +110,7 @@ class Guarded:
     def _wait(self, words: str, begin: int, url: str) -> None:
         """Return when the words are in the log behind `begin`, and `url` is answered, if any."""
         deadline = time.monotonic() + _PATIENCE
-        with Session(None) as session:
+        with Session(url) as session:
             while self.alive and time.monotonic() < deadline:
                 self._log.seek(begin)
                 # somebody else's server may answer at this address, while ours finds it taken

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Generator, Iterable, Sequence
 from datetime import datetime
 from functools import partial
@@ -10,11 +11,12 @@ from typing import Any
 
 from qlib import batches, consumer
 from qlib.attempts import Outage
-from qlib.errors import QueueError
+from qlib.buffered import Buffered
 from qlib.lab.operation import Recorder, messages, values
 from qlib.models import Batch, Message, Reset, Subscriber, Topic
 from qlib.places import Place
 from qlib.publisher import QPublisher
+from qlib.sending import store_in_order
 from qlib.subscriber import QSubscriber
 
 
@@ -81,27 +83,25 @@ class WatchedPublisher(_Watched):
         headers: Iterable[dict[str, Any] | None] | None = None,
     ) -> Sequence[int]:
         """Store many messages; each batch that the client makes of them is an operation."""
-        given = batches.columns(payloads, keys, headers)
-        columns = {name: list(column) for name, column in given.items()}
-        stored: list[Sequence[int]] = []
-        first = 0
-        try:
-            for batch in batches.split(batches.rows(dict(columns), self._client._to_json)):
-                part = {name: rows[first : first + len(batch)] for name, rows in columns.items()}
-                stored.append(self._publish_batch(topic, part))
-                first += len(batch)
-        except QueueError as error:
-            error.published = batches.joined(stored)
-            raise
-        return batches.joined(stored)
+        columns = batches.columns(payloads, keys, headers)
+        rows = batches.rows(columns, self._client._to_json)
+        return store_in_order(rows, partial(self._store, topic, list(columns)))
 
-    def _publish_batch(self, topic: str, columns: dict[str, list[Any]]) -> Sequence[int]:
+    def buffered(
+        self, topic: str, *, linger: float = 0.005, batch: int = 1000, pending: int = 10_000
+    ) -> Buffered:
+        """Return a buffer; each batch that it sends is an operation."""
+        return Buffered(topic, self._client._to_json, self._store, linger, batch, pending)
+
+    def _store(self, topic: str, names: list[str], batch: batches.Encoded) -> range:
+        column = names.index("payloads")
+        payloads = b",".join(texts[column] for _, texts in batch.rows)
         return self._recorder.call(
             "publish",
             topic,
-            lambda: self._client.publish_many(topic, **columns),
+            lambda: self._client._numbered.store(topic, names, batch),
             lambda offsets: {"offsets": tuple(offsets)},
-            values=values(columns["payloads"], self._client._to_json),
+            values=values(json.loads(b"[%s]" % payloads)),
         )
 
     def browse(self, topic: str, offset: int | None = None, limit: int = 100) -> Batch:
@@ -234,11 +234,12 @@ class WatchedSubscriber(_Watched):
         limit: int = 100,
         wait: float | None = None,
         *,
+        ack_every: float = 1.0,
         patience: float | None = None,
         skip_unreadable: bool = False,
     ) -> Generator[Message, None, None]:
         """Yield message after message, by the client's own loop over the stand-in's methods."""
-        return consumer.loop(self, limit, wait, patience, skip_unreadable)
+        return consumer.loop(self, limit, wait, ack_every, patience, skip_unreadable)
 
 
 def _standing(subscriber: Subscriber) -> dict[str, Any]:

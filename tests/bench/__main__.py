@@ -9,7 +9,7 @@ from importlib import import_module
 from pathlib import Path
 
 from qlib.lab.ends import give_up, when_ended
-from tests.bench import pictures, readme, report
+from tests.bench import base, checkout, idle, pictures, readme, report
 from tests.bench.machine import describe
 from tests.bench.stand import Stand
 
@@ -17,22 +17,27 @@ PARTS = (
     "raw",
     "publish",
     "publishers",
+    "buffered",
     "fetch",
     "fanout",
     "latency",
+    "waiting",
     "held",
     "growth",
     "checker",
+    "base",
+    "idle",
 )
 ROUNDS = 5
+_ALL = f"all but {idle.PART} unless given; {base.PART} only when {checkout.VARIABLE} names another checkout"
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the parts; return 1 when one failed."""
-    chosen = _parser().parse_args(arguments)
+    chosen = _chosen(arguments)
     failed = []
     try:
-        for part in chosen.part or PARTS:
+        for part in chosen.part:
             try:
                 _run(part, chosen.rounds, chosen.out)
             except Exception:
@@ -49,6 +54,8 @@ def main(arguments: list[str] | None = None) -> int:
 def _run(part: str, rounds: int, out: Path) -> None:
     with Stand() as stand:
         machine = describe(stand.cursor())
+        if part == base.PART and (other := checkout.base()):
+            machine["base"] = other.commit
         results = import_module(f"tests.bench.{part}").run(stand, rounds)
     report.store(out, part, rounds, machine, results)
     print(report.table(results), flush=True)
@@ -60,6 +67,23 @@ def _report(out: Path) -> None:
     print(report.summary(found))
     if found and out.resolve() == report.RESULTS:
         readme.write(found)
+
+
+def _chosen(arguments: list[str] | None) -> argparse.Namespace:
+    """Read the arguments. Exits with a message when they make no sense, or BENCH_BASE does not."""
+    parser = _parser()
+    chosen = parser.parse_args(arguments)
+    try:
+        other = checkout.base()
+    except checkout.NoCheckoutError as error:
+        parser.error(str(error))
+    if other is None and base.PART in chosen.part:
+        parser.error(
+            f"the part {base.PART} needs {checkout.VARIABLE}, another checkout of this project"
+        )
+    left_out = {idle.PART} if other else {idle.PART, base.PART}
+    chosen.part = chosen.part or [part for part in PARTS if part not in left_out]
+    return chosen
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -74,7 +98,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog="\n".join(["parts:", *(f"  {part:12}{_what(part)}" for part in PARTS)]),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("part", nargs="*", type=part, metavar="PART", help="all unless given")
+    parser.add_argument("part", nargs="*", type=part, metavar="PART", help=_ALL)
     parser.add_argument("--rounds", type=_positive, default=ROUNDS, help="default: %(default)s")
     parser.add_argument(
         "--out", type=Path, default=report.RESULTS, help="directory for results and pictures"

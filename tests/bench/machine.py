@@ -20,7 +20,9 @@ _DURABLE = ("fsync", "full_page_writes", "synchronous_commit")
 _SETTINGS = ("server_version", "shared_buffers", "max_wal_size", "data_directory")
 _PACKAGES = (
     "flask",
-    "granian",
+    "httptools",
+    "uvloop",
+    "msgspec",
     "psycopg2-binary",
     "requests",
     "redis",

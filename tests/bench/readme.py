@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from tests.bench import fanout, publish
 from tests.bench.report import Report, absent, bound, number, results
@@ -60,7 +61,12 @@ def _measured(report: Report) -> str:
         f"Medians of {' or '.join(map(str, rounds))} rounds in which all take turns; in brackets the ratio to "
         "INSERT or COPY into a plain table in the same round. A publish that returned is on disk, unless the name "
         "says otherwise. The lab's strategies are those of chapter 05."
+        + "".join(f" The base is commit {commit}." for commit in _bases(parts))
     )
+
+
+def _bases(parts: list[dict[str, Any]]) -> list[str]:
+    return [part["machine"]["base"] for part in parts if "base" in part["machine"]]
 
 
 def _contenders(found: list[Result]) -> Iterator[str]:

@@ -63,11 +63,11 @@ def table(results: Sequence[Result]) -> str:
 def summary(report: Report) -> str:
     """Return the targets as aligned text, and who was absent."""
     found = Found(results(report))
-    lines = ["", f"{'target':56}{'bound':>8}{'reached':>10}"]
+    lines = ["", f"{'target':66}{'bound':>8}{'reached':>10}"]
     for target in TARGETS:
         value, verdict = target.verdict(found)
         reached = "" if value is None else number(value)
-        lines.append(f"{target.text:56}{bound(target):>8}{reached:>10}  {verdict}")
+        lines.append(f"{target.text:66}{bound(target):>8}{reached:>10}  {verdict}")
     return "\n".join([*lines, *(f"absent: {name}: {why}" for name, why in absent(report).items())])
 
 

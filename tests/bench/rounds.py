@@ -36,7 +36,7 @@ class Result:
     """What one contender reached in one case, in one unit; `rounds` are in the order measured.
 
     `ratio` is the median over the rounds of its figure divided by that of `baseline` in the same
-    round; None where the baseline has no figure in this unit.
+    round; None where the baseline has no figure in this unit, or 0.
     """
 
     part: str
@@ -122,5 +122,5 @@ def _result(
 ) -> Result:
     values = tuple(figures[unit] for figures in measured)
     beside = [figures[unit] for figures in theirs if unit in figures]
-    compared = ratio(values, beside) if beside else None
+    compared = ratio(values, beside) if beside and all(beside) else None
     return Result(part, case, name, unit, values, median(values), compared, baseline)

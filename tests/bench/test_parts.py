@@ -1,13 +1,12 @@
 """What the parts measure with, once and on a small scale: the counts are right, whatever the times are."""
 
 import math
-from collections.abc import Iterator
 
 import pytest
 from psycopg2.extensions import make_dsn
 
 from server.engines.postgres.embedded import EmbeddedPostgres
-from tests.bench import fanout, fetch, growth, held, latency, publish, publishers
+from tests.bench import buffered, fanout, fetch, growth, held, latency, publish, publishers
 from tests.bench.load import has_wrk, pgbench, wrk
 from tests.bench.machine import NotDurableError, describe
 from tests.bench.messages import HTTP, QLIB, SQL, Plain, array, batches, payloads
@@ -15,13 +14,6 @@ from tests.bench.peers.ours import Ours
 from tests.bench.rounds import P50, P99, RATE, interleave
 from tests.bench.stand import Stand
 from tests.bench.wire import Wire
-
-
-@pytest.fixture(scope="module")
-def stand() -> Iterator[Stand]:
-    """One stand for all tests here."""
-    with Stand() as stand:
-        yield stand
 
 
 def heads(stand: Stand) -> dict[str, int]:
@@ -56,6 +48,21 @@ def test_every_way_to_publish_publishes_everything(stand: Stand, size: int) -> N
     after = heads(stand)
     assert [after[topic] for topic in sorted(after.keys() - before.keys())] == [18] * 2
     assert rows(stand, "plain") - copied == 18
+
+
+def test_every_way_to_publish_singles_publishes_all_of_them(
+    stand: Stand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(buffered, "_PLAIN_MESSAGES", 2)
+    monkeypatch.setattr(buffered, "_MESSAGES", 7)
+    monkeypatch.setattr(buffered, "_BATCH", 3)
+    before = heads(stand)
+    results = buffered.run(stand, 1)
+    ways = [buffered.PLAIN, buffered.KEPT, buffered.NOT_KEPT, buffered.MANY]
+    assert [(r.contender, r.unit) for r in results] == [(way, RATE) for way in ways]
+    after = heads(stand)
+    # each a warm-up and a round
+    assert [after[topic] for topic in sorted(after.keys() - before.keys())] == [4, 14, 14, 14]
 
 
 def test_every_way_to_fetch_fetches_everything(

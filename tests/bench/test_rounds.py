@@ -101,6 +101,11 @@ def test_figures_that_a_contender_took_itself() -> None:
     ]
 
 
+def test_nothing_is_compared_with_zero() -> None:
+    contenders = [Contender("a", lambda: {"MB": 0.0}), Contender("b", lambda: {"MB": 1.0})]
+    assert [r.ratio for r in interleave("part", "case", contenders, 2)] == [None, None]
+
+
 def test_two_of_one_name_are_refused() -> None:
     with pytest.raises(AssertionError, match="two contenders of one name"):
         race(("a", 1, 1.0), ("a", 1, 1.0))

@@ -30,9 +30,10 @@ class Wire:
     def __exit__(self, *_: object) -> None:
         self._socket.close()
 
-    def get(self, path: str) -> bytes:
-        """Send a GET; return the body of the answer. AssertionError unless it is 2xx."""
-        return self._ask(f"GET {path} HTTP/1.1\r\nHost: {self._address.netloc}\r\n\r\n".encode())
+    def get(self, path: str, expected: str = "2") -> bytes:
+        """Send a GET; return the body of the answer. AssertionError unless its status begins as expected."""
+        request = f"GET {path} HTTP/1.1\r\nHost: {self._address.netloc}\r\n\r\n"
+        return self._ask(request.encode(), expected)
 
     def post(self, path: str, body: bytes) -> bytes:
         """Send a POST; return the body of the answer. AssertionError unless it is 2xx."""
@@ -49,19 +50,16 @@ class Wire:
         self._socket = socket.create_connection(address, _PATIENCE)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
-    def _ask(self, request: bytes) -> bytes:
+    def _ask(self, request: bytes, expected: str = "2") -> bytes:
         if time.monotonic() > self._used + _REST:
             self._connect()
         self._socket.sendall(request)
         received = bytearray()
         while (end := received.find(b"\r\n\r\n")) < 0:
             received += self._more(65536)
-        head = bytes(received[:end])
-        assert head.startswith(b"HTTP/1.1 2"), (head, received[end:])
-        length = _LENGTH.search(head)
-        assert length, head
+        length = _length(bytes(received[:end]), received, expected)
         body = received[end + 4 :]
-        while (missing := int(length[1]) - len(body)) > 0:
+        while (missing := length - len(body)) > 0:
             body += self._more(missing)
         self._used = time.monotonic()
         return bytes(body)
@@ -70,3 +68,16 @@ class Wire:
         piece = self._socket.recv(size)
         assert piece, "the server hung up"
         return piece
+
+
+def body_of(received: bytes | bytearray) -> bytes | None:
+    """Return the body of an answer, None while it is not whole. AssertionError unless it is 2xx."""
+    head, end, body = bytes(received).partition(b"\r\n\r\n")
+    return body if end and len(body) >= _length(head, received) else None
+
+
+def _length(head: bytes, received: bytes | bytearray, expected: str = "2") -> int:
+    assert head.startswith(f"HTTP/1.1 {expected}".encode()), received
+    length = _LENGTH.search(head)
+    assert length, head
+    return int(length[1])

@@ -141,6 +141,17 @@ def test_a_batch_is_an_operation_and_an_error_tells_what_is_stored(
     assert verdict and verdict.observations == 3500, verdict
 
 
+def test_a_batch_of_a_buffer_is_an_operation(bench: Bench, topic: str) -> None:
+    with bench.pub.buffered(topic, linger=60, batch=2) as out:
+        handles = [out.publish({"b": n, "a": (n,)}, key="k") for n in range(3)]
+    assert [handle.result(0) for handle in handles] == [1, 2, 3]
+    published = [(o.values, o.offsets) for o in bench.history.operations if o.kind == "publish"]
+    first = ('{"a":[0],"b":0}', '{"a":[1],"b":1}')
+    assert published == [(first, (1, 2)), (('{"a":[2],"b":2}',), (3,))]
+    verdict = bench.verdict()
+    assert verdict, verdict
+
+
 def test_outcomes_follow_the_two_branches_of_the_errors() -> None:
     history = History()
     recorder = Recorder("p", history.add)

@@ -2,6 +2,7 @@
 
 import json
 import socket
+import ssl
 import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -63,12 +64,14 @@ class Hostile:
 
 
 @contextmanager
-def hostile(*script: Step) -> Iterator[Hostile]:
+def hostile(*script: Step, tls: ssl.SSLContext | None = None) -> Iterator[Hostile]:
     """Serve the script on a port of its own; at the end no thread and no socket is left."""
     state = Hostile(list(script))
     with _Server(("127.0.0.1", 0), _Handler) as server:
         server.state = state
-        state.url = f"http://127.0.0.1:{server.server_address[1]}"
+        state.url = f"http{'s' if tls else ''}://127.0.0.1:{server.server_address[1]}"
+        if tls:
+            server.socket = tls.wrap_socket(server.socket, server_side=True)
         thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         try:
@@ -116,7 +119,7 @@ class _Handler(StreamRequestHandler):
             headers[name.lower()] = value.strip()
         seen = Seen(start[0].decode(), start[1].decode(), headers)
         step = state.next_step(seen)
-        if step is not cut_unread:
+        if step not in (cut_unread, refuse_unread):
             seen.raw = self.rfile.read(int(headers.get("content-length", 0)))
         return step(state, self.connection, seen)
 
@@ -167,6 +170,12 @@ def html(status: int = 200) -> Step:
 def cut_unread(state: Hostile, connection: socket.socket, seen: Seen) -> bool:
     """Reset the connection without having read the body."""
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    return False
+
+
+def refuse_unread(state: Hostile, connection: socket.socket, seen: Seen) -> bool:
+    """Refuse the body for its length, without having read it, and leave."""
+    problem(413, "body_too_large")(state, connection, seen)
     return False
 
 
@@ -243,3 +252,8 @@ def waits(state: Hostile) -> list[float]:
     """Return how long each of billing's fetches was ready to wait."""
     sent = [seen for seen in state.seen if seen.path == f"{PATH}/billing/messages"]
     return [float(seen.query["wait"]) for seen in sent]
+
+
+def made(kind: type[Any], answer: dict[str, Any]) -> Any:
+    """Return a value of the client's, read from this answer."""
+    return kind.from_json(json.dumps(answer).encode())

@@ -41,6 +41,9 @@ def test_waits(subscribed, wrong):
     # said at once, and not when the first message is asked for
     refused(lambda: reader.consume(wait=wrong), "wait is a number of seconds from 0 on, or None")
     refused(lambda: reader.consume(patience=wrong), "patience is a number of seconds from 0 on")
+    refused(
+        lambda: reader.consume(ack_every=wrong), "ack_every is a number of seconds from 0 on, n"
+    )
     assert state.seen == []
 
 
@@ -48,6 +51,7 @@ def test_no_wait_and_too_long_a_wait(subscribed):
     state, reader = subscribed()
     for wrong in (None, 60.001, 61):
         refused(lambda wrong=wrong: reader.fetch(wait=wrong), "between 0 and 60 seconds")
+    refused(lambda: reader.consume(ack_every=None), "ack_every is a number of seconds from 0 on, n")
     assert state.seen == []
 
 

@@ -136,14 +136,16 @@ def test_an_ack_that_fails_does_not_hide_the_exception(subscribed, failure):
         messages.throw(ZeroDivisionError())
 
 
-def planted_early_ack(patient: consumer.Patience, batch: Batch) -> Iterator[Message]:
+def planted_early_ack(
+    patient: consumer.Patience, batch: Batch, ack_every: float
+) -> Iterator[Message]:
     """Acknowledge each message before it is handled: at most once, a bug."""
     for message in batch:
         patient.reader.ack(message)
         yield message
 
 
-def planted_no_ack(patient: consumer.Patience, batch: Batch) -> Iterator[Message]:
+def planted_no_ack(patient: consumer.Patience, batch: Batch, ack_every: float) -> Iterator[Message]:
     """Forget what was done when the loop is left: a bug."""
     yield from batch
     patient.reader.ack(batch[-1])

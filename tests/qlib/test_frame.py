@@ -8,13 +8,13 @@ from typing import Any
 import pandas as pd
 
 from qlib import Batch
-from tests.qlib.hostile import message
+from tests.qlib.hostile import made, message
 
 COLUMNS = ["offset", "published_at", "key", "headers", "payload"]
 
 
 def batch(*messages: dict[str, Any]) -> Batch:
-    return Batch.from_json({"topic": "orders", "head": 9, "messages": messages})
+    return made(Batch, {"topic": "orders", "head": 9, "messages": messages})
 
 
 def test_each_value_is_what_the_message_holds() -> None:
@@ -57,7 +57,7 @@ def test_pandas_is_asked_for_only_then() -> None:
 import sys
 sys.modules["pandas"] = None  # as if it were not installed
 from qlib import Batch
-batch = Batch.from_json({"topic": "orders", "head": 0, "messages": []})
+batch = Batch.from_json(b'{"topic": "orders", "head": 0, "messages": []}')
 batch._repr_html_()
 batch.to_frame()
 """

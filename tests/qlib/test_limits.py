@@ -3,15 +3,13 @@
 import socket
 
 import pytest
-from requests.adapters import HTTPAdapter
 
 from qlib import (
     OutcomeUnknown,
     Unavailable,
     UnreadableAnswer,
-    answers,
     attempts,
-    connection,
+    received,
 )
 from tests.qlib.door import GOOD, WHOLE, send
 from tests.qlib.hostile import (
@@ -102,14 +100,17 @@ def test_a_trickling_answer_is_left(content):
     answer_trickles(content)
 
 
-def test_control_plain_requests_would_wait_for_a_trickle(monkeypatch):
-    monkeypatch.setattr(connection, "BoundedAdapter", HTTPAdapter)
+def test_control_a_bound_for_each_wait_would_wait_for_a_trickle(monkeypatch):
+    def readinto(reader: received._BoundedReader, buffer: bytearray) -> int:
+        return reader._sock.recv_into(buffer)
+
+    monkeypatch.setattr(received._BoundedReader, "readinto", readinto)
     with pytest.raises((AssertionError, pytest.fail.Exception)):
         answer_trickles(SLOW_BODY)
 
 
 def test_an_endless_answer_is_cut_off(monkeypatch):
-    monkeypatch.setattr(answers, "LARGEST", 2**20)
+    monkeypatch.setattr(received, "LARGEST", 2**20)
     huge = raw(http(200, b'{"value":7}' + b" " * 2**23), more=True)
     with hostile(huge, huge, GOOD) as server:
         with pytest.raises(OutcomeUnknown, match="longer"):

@@ -1,7 +1,13 @@
 """Many messages at once: batches, what was published when one fails, and laziness."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -9,11 +15,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qlib import InvalidRequest, OutcomeUnknown, TopicNotFound
+from qlib import InvalidRequest, OutcomeUnknown, QPublisher, TopicNotFound, sending
 from qlib import batches as batching
 from qlib.values import encoder
+from tests.proxy import delaying
 from tests.qlib import hostile as fake
-from tests.qlib.hostile import Hostile, cut, problem, stored
+from tests.qlib.hostile import Hostile, cut, hostile, problem, stored
+from tests.server_process import ROOT, ServerProcess
+from tests.waiting import until
 
 
 def accept(state: Hostile, connection: object, seen: fake.Seen) -> bool:
@@ -51,22 +60,75 @@ def test_publish_many_of_nothing_sends_nothing(publishing):
     assert state.seen == []
 
 
-def test_publish_many_reads_a_generator_as_it_sends(publishing):
+def reads_a_batch_ahead(publishing, patience: float = 10.0) -> None:
     drawn: list[int] = []
-    drawn_at_request: list[int] = []
+    drawn_at_answer: list[int] = []
 
     def rows() -> Iterator[int]:
-        for number in range(3000):
+        for number in range(4000):
             drawn.append(number)
             yield number
 
-    def note(state: Hostile, connection: object, seen: fake.Seen) -> bool:
-        drawn_at_request.append(len(drawn))
+    def late(state: Hostile, connection: object, seen: fake.Seen) -> bool:
+        ahead = min(1000 * (len(state.seen) + 1) + 1, 4000)
+        with suppress(AssertionError):
+            until(lambda: len(drawn) >= ahead, patience)
+        drawn_at_answer.append(len(drawn))
         return accept(state, connection, seen)
 
-    _, publisher = publishing(note, note, note)
-    publisher.publish_many("orders", rows())
-    assert drawn_at_request == [1001, 2001, 3000]
+    state, publisher = publishing(late, late, late, late)
+    assert publisher.publish_many("orders", rows()) == range(1, 4001)
+    assert drawn_at_answer == [2001, 3001, 4000, 4000]
+    assert sum((seen.body["payloads"] for seen in state.seen), []) == list(range(4000))
+
+
+def test_publish_many_reads_a_batch_ahead_and_no_more(publishing):
+    reads_a_batch_ahead(publishing)
+
+
+def test_control_a_batch_that_is_waited_for_first_is_caught(publishing, monkeypatch):
+    monkeypatch.setattr(sending, "_HEAD_START", None)
+    with pytest.raises(AssertionError, match="1001, 2001, 3001, 4000"):
+        reads_a_batch_ahead(publishing, patience=0.1)
+
+
+def test_rows_are_drawn_and_encoded_where_the_call_is(publishing):
+    where: set[threading.Thread] = set()
+
+    def plain(value: object) -> str:
+        where.add(threading.current_thread())
+        return "plain"
+
+    def rows() -> Iterator[object]:
+        for _ in range(2500):
+            where.add(threading.current_thread())
+            yield object()
+
+    state, _ = publishing(accept, accept, accept)
+    with QPublisher(state.url, default=plain) as publisher:
+        assert publisher.publish_many("orders", rows()) == range(1, 2501)
+    assert where == {threading.current_thread()}
+
+
+def stored_in_order(server: ServerProcess, topic: str) -> None:
+    with delaying(server.url) as proxy, QPublisher(proxy.url) as publisher:
+        publisher.publish_many(topic, range(3500))
+        stored = until(
+            lambda: publisher.topic(topic).head == 3500 and publisher.browse(topic, 1, 3500)
+        )
+        assert proxy.held >= 2
+    assert [message.payload for message in stored] == list(range(3500))
+
+
+def test_a_batch_does_not_overtake_the_one_before_it(server, topic):
+    stored_in_order(server, topic)
+
+
+def test_control_a_batch_that_is_sent_early_is_caught(server, topic, monkeypatch):
+    monkeypatch.setattr(sending._Line, "_settle", lambda *_: None)  # the last one overtakes
+
+    with pytest.raises(AssertionError, match=r"== \[0, 1, 2"):
+        stored_in_order(server, topic)
 
 
 def reused(numbers: Iterable[int]) -> Iterator[dict[str, list[int]]]:
@@ -190,6 +252,87 @@ def test_an_exception_of_a_generator_tells_what_was_published(publishing, rows, 
         publisher.publish_many("orders", broken())
     assert raised.value.__notes__ == [f"publish_many had stored {note}"]
     assert len(state.seen) == rows // 1000
+
+
+def test_an_exception_of_a_generator_waits_for_the_batch_under_way(publishing):
+    raising = threading.Event()
+
+    def broken() -> Iterator[int]:
+        yield from range(1500)
+        raising.set()
+        raise ZeroDivisionError
+
+    def late(state: Hostile, connection: object, seen: fake.Seen) -> bool:
+        assert raising.wait(10)
+        return accept(state, connection, seen)
+
+    _, publisher = publishing(late)
+    with pytest.raises(ZeroDivisionError) as raised:
+        publisher.publish_many("orders", broken())
+    stored = "publish_many had stored 1000 messages, offsets 1 to 1000"
+    assert raised.value.__notes__ == [stored]
+
+
+def test_an_error_of_the_batch_under_way_comes_first(publishing):
+    raising = threading.Event()
+
+    def broken() -> Iterator[object]:
+        yield from range(1500)
+        raising.set()
+        yield object()
+
+    def late(state: Hostile, connection: object, seen: fake.Seen) -> bool:
+        assert raising.wait(10)
+        return problem(404, "topic_not_found")(state, connection, seen)
+
+    _, publisher = publishing(late)
+    with pytest.raises(TopicNotFound) as raised:
+        publisher.publish_many("orders", broken())
+    assert raised.value.published == range(0)
+    assert isinstance(raised.value.__context__, InvalidRequest)
+
+
+def test_a_failed_batch_is_told_before_the_next_one_is_full(publishing):
+    def slow() -> Iterator[int]:
+        yield from range(1001)
+        until(lambda: "qlib.publish_many" not in {t.name for t in threading.enumerate()})
+        yield 1001
+        pytest.fail("it goes on drawing")
+
+    _, publisher = publishing(problem(404, "topic_not_found"))
+    with pytest.raises(TopicNotFound):
+        publisher.publish_many("orders", slow())
+
+
+PROGRAM = """
+import sys
+from qlib import QPublisher
+QPublisher(sys.argv[1]).publish_many("orders", range(3000))
+"""
+
+
+def test_ctrl_c_does_not_wait_for_the_batch_under_way():
+    with hostile(accept, fake.hang) as state:
+        program = subprocess.Popen(
+            [sys.executable, "-c", PROGRAM, state.url],
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            until(lambda: len(state.seen) == 2)
+            program.send_signal(signal.SIGINT)
+            _, said = program.communicate(timeout=20)
+        finally:
+            program.kill()
+            program.wait()
+        assert state.finished == []
+    assert program.returncode == -signal.SIGINT
+    stored = "publish_many had stored 1000 messages, offsets 1 to 1000"
+    assert said.splitlines()[-2:] == [
+        "KeyboardInterrupt",
+        f"{stored}; the batch under way may be stored, too",
+    ]
 
 
 def test_a_batch_in_doubt_tells_what_was_published(publishing):

@@ -1,6 +1,5 @@
 """The publishing side against a scripted server: routes, batches, numbering and doubt."""
 
-import os
 import threading
 from datetime import UTC, datetime
 
@@ -8,6 +7,8 @@ import pytest
 
 import qlib
 from qlib import InvalidRequest, OutcomeUnknown, QPublisher, Reset, Unavailable
+from qlib.numbered import Numbered
+from tests.forked import in_child
 from tests.qlib import hostile as fake
 from tests.qlib.hostile import answer, busy, cut, hostile, stored, unsure
 from tests.waiting import until
@@ -188,25 +189,41 @@ def test_threads_number_their_publishes_apart(publishing):
 
 
 def test_control_a_number_given_twice_is_caught(publishing, monkeypatch):
-    number = QPublisher._number
+    number = Numbered._number
     monkeypatch.setattr(
-        QPublisher, "_number", lambda self, it: (number(self, it)[0], number(self, it)[1] // 4)
+        Numbered, "_number", lambda self, it: (number(self, it)[0], number(self, it)[1] // 4)
     )
     with pytest.raises(AssertionError):
         check_numbers_are_distinct(publishing)
 
 
-def test_a_forked_child_publishes_under_its_own_name_and_connection(publishing, monkeypatch):
-    state, publisher = publishing(stored(1), stored(2))
+def check_a_child_has_a_name_of_its_own(publishing) -> None:
+    state, publisher = publishing(stored(1), stored(2), stored(3))
     publisher.publish("orders", 1)
-    child = os.getpid() + 1
-    monkeypatch.setattr(os, "getpid", lambda: child)
-    parents = publisher._transport._session
-    publisher.publish("orders", 1)
-    parents.close()
-    first, second = (seen.body for seen in state.seen)
-    assert first["producer"] != second["producer"]
+    with publisher._numbered._lock:  # as another thread may at that moment
+        assert in_child(lambda: publisher.publish("orders", 1)) == "2"
+    assert publisher.publish("orders", 1) == 3
+    first, second, third = (seen.body for seen in state.seen)
+    assert first["producer"] == third["producer"] != second["producer"]
+    assert [first["sequence"], third["sequence"]] == [1, 2]
     assert state.accepted == 2
+
+
+def test_a_forked_child_publishes_under_its_own_name_and_connection(publishing):
+    check_a_child_has_a_name_of_its_own(publishing)
+
+
+def test_control_a_child_under_its_parents_name_is_caught(publishing, monkeypatch):
+    begin = Numbered._forked
+
+    def go_on(numbered: Numbered) -> None:
+        if not hasattr(numbered, "_lock"):
+            begin(numbered)
+        numbered._lock = threading.Lock()
+
+    monkeypatch.setattr(Numbered, "_forked", go_on)
+    with pytest.raises(AssertionError):
+        check_a_child_has_a_name_of_its_own(publishing)
 
 
 def test_repr_shows_no_token():

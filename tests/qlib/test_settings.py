@@ -6,8 +6,9 @@ from qlib import (
     InvalidRequest,
     connection,
 )
-from qlib.transport import Transport, to_json
-from tests.qlib.door import GOOD, send
+from qlib.transport import Transport
+from qlib.values import to_json
+from tests.qlib.door import GOOD, send, the_value
 from tests.qlib.hostile import (
     answer,
     hostile,
@@ -20,7 +21,7 @@ def test_headers_and_no_cookies(monkeypatch):
     with hostile(cookie, GOOD) as server:
         door = Transport(server.url, "secret", 5.0)
         for _ in range(2):
-            door.request("POST", ("value",), lambda it: it["value"], body=b"{}")
+            door.request("POST", ("value",), the_value, body=b"{}")
         door.close()
         for seen in server.seen:
             assert seen.headers["authorization"] == "Bearer secret"
@@ -43,9 +44,9 @@ def test_settings_come_from_arguments_then_the_environment(monkeypatch):
 
 def test_certificates_are_verified(monkeypatch):
     monkeypatch.delenv("REQUESTS_CA_BUNDLE", raising=False)
-    assert connection.Session(None).verify is True
+    assert connection.Session("http://127.0.0.1:1").verify is True
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/etc/own.pem")
-    assert connection.Session(None).verify == "/etc/own.pem"
+    assert connection.Session("http://127.0.0.1:1").verify == "/etc/own.pem"
 
 
 @pytest.mark.parametrize(
@@ -77,7 +78,7 @@ def test_names_that_would_make_another_route_are_refused(name):
     with hostile(GOOD) as server:
         door = Transport(server.url, None, 5.0)
         with pytest.raises(InvalidRequest):
-            door.request("GET", ("topics", name), lambda it: it["value"])
+            door.request("GET", ("topics", name), the_value)
         assert server.seen == []
 
 

@@ -11,11 +11,14 @@ def test_all_is_exactly_this():
     assert qlib.__all__ == sorted(qlib.__all__)
     assert qlib.__all__ == [
         "Batch",
+        "Buffered",
         "DefiniteError",
+        "Handle",
         "IndefiniteError",
         "InvalidRequest",
         "Message",
         "MessageTooLarge",
+        "NotSent",
         "OffsetOutOfRange",
         "OutcomeUnknown",
         "QPublisher",
@@ -47,9 +50,9 @@ def loaded_by(statement: str) -> set[str]:
     return {name if name.startswith("qlib.lab") else name.split(".")[0] for name in json.loads(out)}
 
 
-def test_the_core_loads_only_requests():
+def test_the_core_loads_only_requests_and_msgspec():
     heavy = {"pandas", "matplotlib", "numpy", "psycopg2", "flask", "server", "qlib.lab"}
     modules = loaded_by("import qlib")
-    assert {"qlib", "requests"} <= modules
+    assert {"qlib", "requests", "msgspec"} <= modules
     assert not modules & heavy
     assert loaded_by("import qlib, psycopg2") & heavy == {"psycopg2"}  # the check can fail

@@ -21,7 +21,7 @@ from qlib import (
 )
 from qlib.connection import Session
 from qlib.transport import Transport
-from tests.qlib.door import GOOD, WHOLE, send
+from tests.qlib.door import GOOD, WHOLE, send, the_value
 from tests.qlib.hostile import (
     Hostile,
     answer,
@@ -195,7 +195,7 @@ def test_a_connection_is_kept_and_its_time_limit_is_new_each_time():
     with hostile(GOOD, GOOD, GOOD) as server:
         door = Transport(server.url, None, 5.0)
         for _ in range(3):
-            assert door.request("GET", ("value",), lambda it: it["value"]) == 7
+            assert door.request("GET", ("value",), the_value) == 7
         door.close()
         assert (len(server.seen), server.accepted) == (3, 1)
 
@@ -216,7 +216,7 @@ def test_threads_share_a_door():
 
         def ask() -> None:
             for _ in range(10):
-                answers.append(door.request("GET", ("value",), lambda it: it["value"]))
+                answers.append(door.request("GET", ("value",), the_value))
 
         threads = [threading.Thread(target=ask) for _ in range(8)]
         for thread in threads:
@@ -237,7 +237,7 @@ def test_json_document_is_what_the_problem_says():
 
 
 def test_nothing_below_sends_a_request_again() -> None:
-    with Session(None) as session:
+    with Session("http://127.0.0.1:1") as session:
         retries = [adapter.max_retries for adapter in session.adapters.values()]
     assert len(retries) == 2
     assert [(retry.total, retry.read) for retry in retries] == [(0, False)] * 2

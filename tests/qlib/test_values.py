@@ -19,8 +19,7 @@ import pandas as pd
 import pytest
 
 from qlib import InvalidRequest, QPublisher
-from qlib.transport import to_json as strict
-from qlib.values import encoder
+from qlib.values import encoder, to_json
 from tests.qlib.hostile import stored
 
 NAN = float("nan")
@@ -148,7 +147,6 @@ def ids(value: object) -> str:
 
 @pytest.mark.parametrize(("value", "meant"), KNOWN, ids=ids)
 def test_what_people_expect(value: Any, meant: Any) -> None:
-    to_json = encoder()
     assert json.loads(to_json(value, "it")) == meant
     assert json.loads(to_json([{"in": value}], "it")) == [{"in": meant}]
     assert encoder(refusing)(value, "it") == to_json(value, "it"), "it may leave all to us"
@@ -157,9 +155,9 @@ def test_what_people_expect(value: Any, meant: Any) -> None:
 @pytest.mark.parametrize("value", REFUSED, ids=ids)
 def test_what_has_no_one_meaning_is_refused(value: Any) -> None:
     for it in (value, [value], {"in": {"in": [value]}}, Dish("x", value)):
-        for to_json in (encoder(), encoder(refusing)):
+        for encode in (encoder(), encoder(refusing)):
             with pytest.raises(InvalidRequest, match=r"payloads\[3\] is not JSON: "):
-                to_json(it, "payloads[3]")
+                encode(it, "payloads[3]")
 
 
 @pytest.mark.parametrize(
@@ -244,7 +242,7 @@ def test_an_error_of_default_s_own_is_told_as_it_is() -> None:
 def test_what_json_knows_is_the_same_text_with_and_without() -> None:
     asked: list[object] = []
     value = {"a": [1, None, "é\u2028", 1.5, True, {"b": (2, "")}]}
-    assert encoder(asked.append)(value, "it") == encoder()(value, "it") == strict(value, "it")
+    assert encoder(asked.append)(value, "it") == encoder()(value, "it") == to_json(value, "it")
     assert asked == [], "it costs nothing unless it is asked"
 
 
