@@ -74,7 +74,9 @@ def _is_plain(value: object, text: bytes) -> bool:
 
     Keys are texts, and numbers finite. Looking at one value after the other takes twice as long.
     """
-    boxes: list[Any] = [[value]]
+    if type(value) not in _BOXES:
+        return type(value) in _PLAIN and not (type(value) is float and text == b"null")
+    boxes: list[Any] = [value]
     while boxes:
         found = gc.get_referents(*boxes)
         # CPython keeps a dict apart whose keys are all of type str, and refers to its values only:

@@ -86,7 +86,10 @@ class Server:
 
         `ready` is called as soon as clients are answered, `stop` when none is taken any more: it ends what would wait.
         """
-        accepting = await self.loop.create_server(lambda: Connection(self), sock=listener)
+        # which calls listen() again, with 100 unless told otherwise
+        accepting = await self.loop.create_server(
+            lambda: Connection(self), sock=listener, backlog=_BACKLOG
+        )
         sweeping = self.loop.create_task(self._sweep())
         ready()
         try:
