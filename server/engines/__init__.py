@@ -11,12 +11,13 @@ from typing import NamedTuple, Protocol
 
 
 class Batch(NamedTuple):
-    """Messages to publish: payloads and headers as the text of JSON arrays, keys as many or none at all.
+    """So many messages to publish: payloads and headers as the text of JSON arrays, keys as many or none at all.
 
     `producer` and `sequence` number the publish.
     """
 
     payloads: str
+    length: int
     keys: list[str | None] | None = None
     headers: str | None = None
     producer: str | None = None

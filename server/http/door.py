@@ -13,7 +13,7 @@ import msgspec
 
 from server import logs
 from server.address import compared
-from server.http.body import decode
+from server.http.decoding import decode
 from server.http.errors import Problem, problem
 from server.http.metrics import count
 from server.http.operations import Context, Operation

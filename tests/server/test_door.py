@@ -15,7 +15,7 @@ from prometheus_client import generate_latest
 
 from server.engines import Ack, Acked, Batch, Engine, Fetch, Fetched, Published
 from server.engines.errors import Busy, EngineError, Unavailable
-from server.http import body, door, metrics
+from server.http import decoding, door, metrics
 from server.http.app import RECEIVED, Environ, create_app
 from server.http.errors import Problem, problem
 from server.http.hot import HotRoutes
@@ -124,7 +124,7 @@ def test_a_large_body_is_taken_apart_off_the_loop(
     sent = b'{"payloads": [%b]}' % text.encode()
     reply = asyncio.run(hot(engine)(Asked("POST", "/topics/t/messages", sent=sent)))
     assert reply.status == 201
-    assert engine.published == [Batch(f"[{text}]")]
+    assert engine.published == [Batch(f"[{text}]", 1)]
     assert threads == [size < door._LARGE]
     refused = asyncio.run(hot(engine)(Asked("POST", "/topics/t/messages", sent=sent[:-1])))
     assert refused.status == 400
@@ -249,4 +249,4 @@ def test_nesting_is_measured_as_a_reader_would(levels: Any) -> None:
     for is_list, other, name in levels:
         value = [other, value, other] if is_list else {f"x{name}": value, "y": other}
     text = json.dumps(value).encode()
-    assert body._too_deep(text) is (depth(value) > DEEP)
+    assert decoding._too_deep(text) is (depth(value) > DEEP)

@@ -24,7 +24,7 @@ from tests.waiting import until
 
 Connect = Callable[[], connection]
 Ask = Callable[[str], list[tuple[Any, ...]]]
-ONE = [Batch("[1]")]
+ONE = [Batch("[1]", 1)]
 LISTENS = (
     "select pid from pg_stat_activity where query ilike 'listen %' and datname = current_database()"
 )
@@ -166,7 +166,7 @@ def subscribed(loop: Loop, engine: PostgresEngine, *names: str) -> dict[str, int
 def test_several_acks_are_answered_in_their_order_and_all_or_none_are_done(
     loop: Loop, engine: PostgresEngine
 ) -> None:
-    loop.run(engine.publish("t", [Batch("[1, 2, 3]")]))
+    loop.run(engine.publish("t", [Batch("[1, 2, 3]", 3)]))
     epochs = subscribed(loop, engine, "a", "b", "c")
     acks = [Ack("c", 3, epochs["c"]), Ack("a", 1, epochs["a"]), Ack("c", 2, epochs["c"])]
     answers = loop.run(engine.ack("t", acks))

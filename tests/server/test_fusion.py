@@ -28,7 +28,7 @@ Connect = Callable[[], connection]
 
 def one(value: object, **numbers: object) -> Batch:
     """A batch of one message."""
-    return Batch(f'["{value}"]', **numbers)  # type: ignore[arg-type]
+    return Batch(f'["{value}"]', 1, **numbers)  # type: ignore[arg-type]
 
 
 class Counting(PostgresEngine):
@@ -173,9 +173,9 @@ def test_batches_keep_their_place_and_their_parts(stand: Stand) -> None:
     with stand.held():
         calls = stand.lined_up(
             [
-                Batch("[1, 2, 3]"),
-                Batch('["a", "b"]', ["k", None], headers),
-                Batch("[4]", None, None, "p", 7),
+                Batch("[1, 2, 3]", 3),
+                Batch('["a", "b"]', 2, ["k", None], headers),
+                Batch("[4]", 1, None, None, "p", 7),
             ]
         )
     assert [call.result(20) for call in calls] == [(2, 4, False), (5, 6, False), (7, 7, False)]
@@ -208,9 +208,9 @@ def neighbours(stand: Stand) -> None:
                 one("\\u0000"),
                 one("b"),
                 one("other", producer="p", sequence=1),
-                Batch("[1]", ["\0"]),
+                Batch("[1]", 1, ["\0"]),
                 one("c"),
-                Batch("[1]", None, "[5]"),
+                Batch("[1]", 1, None, "[5]"),
             ]
         )
     found = [outcome(call) for call in calls]
@@ -313,8 +313,8 @@ def test_a_numbered_publish_of_unknown_outcome_is_found_again(
     make: Callable[..., Stand], dsn: str
 ) -> None:
     with cut_off(make, dsn) as (stand, _):
-        with stand.held():
-            stand.lined_up([one(n) for n in range(3)])
+        with stand.held():  # the statement for three is prepared
+            stand.lined_up([one(n, producer="q", sequence=n) for n in range(3)])
         batches = [one(n, producer="p", sequence=n) for n in range(3)]
         with stand.held():
             calls = stand.lined_up(batches)
@@ -419,7 +419,7 @@ def test_a_crowd_is_told_where_its_messages_are(stand: Stand) -> None:
 
 def subscribed(stand: Stand, names: Sequence[str], messages: int = 100) -> dict[str, int]:
     """Publish messages and subscribe to all of them; return the epochs by name."""
-    stand.run(stand.fusion.publish("t", Batch(json.dumps(list(range(messages))))))
+    stand.run(stand.fusion.publish("t", Batch(json.dumps(list(range(messages))), messages)))
     epochs = {}
     for name in names:
         subscriber, _ = stand.run(stand.engine.subscribe("t", name, "earliest"))
@@ -517,7 +517,7 @@ def test_looks_that_are_made_together_find_each_its_own(stand: Stand) -> None:
 def test_looks_together_take_no_more_bytes_than_one(stand: Stand) -> None:
     subscribed(stand, [f"s{n}" for n in range(64)], 1)
     for _ in range(2):
-        stand.run(stand.fusion.publish("t", Batch(json.dumps(["x" * 100_000] * 4))))
+        stand.run(stand.fusion.publish("t", Batch(json.dumps(["x" * 100_000] * 4), 4)))
 
     async def together() -> list[Fetched]:
         return await asyncio.gather(

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from server.http.body import MAX_MESSAGE
 from server.http.bounds import MAX_BODY
+from server.http.decoding import MAX_MESSAGE
 from tests.server.answers import ok, refused
 from tests.server_process import ServerProcess
 

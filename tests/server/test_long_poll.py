@@ -305,7 +305,7 @@ def test_announcements_and_looks_are_what_wakes(
         async with awake(here, there) as (waiter, publisher):
             with waiter.watch("t") as watch:
                 await quiet(watch)
-                await there.publish("t", [Batch("[1]")])
+                await there.publish("t", [Batch("[1]", 1)])
                 publisher.happened("t")
                 assert await watch.wait(SOON if wakes else 1) is wakes
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from server.http import body
+from server.http import decoding
 from server.http.errors import Problem
 from tests.sql.session import Session, plant, refused
 
@@ -53,9 +53,9 @@ def door_takes(payload: str, key: str | None = None, headers: str | None = None)
     """Whether the server's door lets a message in."""
     texts = [payload.encode()], [key], [headers.encode()] if headers else None
     try:
-        body.check_messages(*texts)
-        body.array(texts[0])
-        body.array(texts[2] or [])
+        decoding.check_messages(*texts)
+        decoding.array(texts[0])
+        decoding.array(texts[2] or [])
     except Problem:
         return False
     return True

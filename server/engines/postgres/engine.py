@@ -11,6 +11,7 @@ from server.engines import Ack, Acked, Batch, Fetch, Fetched, Health, Lag, Publi
 from server.engines.errors import EngineError, Unavailable
 from server.engines.postgres.connecting import connect
 from server.engines.postgres.failures import did_not_happen, problem
+from server.engines.postgres.joining import joined, parted, runs
 from server.engines.postgres.pool import Pool
 from server.engines.postgres.session import Rows
 
@@ -63,16 +64,18 @@ class PostgresEngine:
 
     async def publish(self, topic: str, batches: Sequence[Batch]) -> list[Published]:
         """Append batches in one transaction: all of them or none."""
+        parts = runs(batches)
         rows = ", ".join(
-            f"({n}, %s::json, %s::text[], %s::json, %s, %s::bigint)" for n in range(len(batches))
+            f"({n}, %s::json, %s::text[], %s::json, %s, %s::bigint)" for n in range(len(parts))
         )
         sql = f"""select p.* from (values {rows}) b(n, payloads, keys, headers, producer, sequence),
                   queue.publish_batch(%s, b.payloads, b.keys, b.headers, b.producer, b.sequence) p order by b.n"""
-        values = [value for batch in batches for value in batch]
-        return [
-            Published(*row)
-            for row in await self._rows(sql, [*values, topic], (topic, "write"), writes=True)
-        ]
+        values: list[Any] = []
+        for one in map(joined, parts):
+            values += (one.payloads, one.keys, one.headers, one.producer, one.sequence)
+        stored = await self._rows(sql, [*values, topic], (topic, "write"), writes=True)
+        answers = zip(parts, stored, strict=True)
+        return [one for run, row in answers for one in parted(run, Published(*row))]
 
     async def browse(self, topic: str, offset: int | None, limit: int) -> Fetched:
         """Read without a subscriber."""

@@ -2,7 +2,7 @@
 
 from server.engines import Batch
 from server.http import schemas
-from server.http.body import array, check_messages
+from server.http.decoding import array, check_messages
 from server.http.errors import Problem
 from server.http.fields import MAX_LIMIT
 from server.http.metrics import PUBLISHED
@@ -20,6 +20,7 @@ def _batch(body: schemas.Batch) -> Batch:
     check_messages(body.payloads, body.keys, body.headers)
     return Batch(
         array(body.payloads),
+        len(body.payloads),
         body.keys,
         None if body.headers is None else array(body.headers),
         body.producer,
