@@ -7,9 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import requests
 
 from qlib import QPublisher
+from server.http.bounds import Bounds
+from server.settings import parse
 from tests.server_process import ServerProcess, serving
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -86,6 +89,34 @@ def shell(line: str, directory: Path) -> str:
     )
     assert (done.returncode, done.stderr) == (0, ""), done
     return done.stdout
+
+
+def test_the_files_that_it_names_are_there() -> None:
+    named = re.findall(r"`((?:server|qlib|init|findings)/[\w/]+\.\w+)`", README)
+    assert len(set(named)) >= 20
+    assert [path for path in named if not (ROOT / path).exists()] == []
+
+
+def test_the_limits_that_it_tells_are_those_of_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("QUEUE_LONG_POLLS", raising=False)
+    monkeypatch.delenv("QUEUE_CONNECTIONS", raising=False)
+    told, bounds = " ".join(README.split()), Bounds()
+    for words in (
+        f"takes {bounds.connections:,} connections",
+        f"`ulimit -Hn` of {bounds.connections + 1024:,}",
+        f"{bounds.spare} more are told so",
+        f"{bounds.pipelined} requests may be under way",
+        f"at most {bounds.head // 2**10} KiB and {bounds.lines} header lines",
+        f"has {bounds.head_time:.0f} seconds to come; a body has {bounds.body_time:.0f} ",
+        f"{bounds.idle:.0f} idle seconds",
+        f"more than {bounds.unread // 2**10} KiB are unread",
+        f"less than {bounds.unread // 2**10} KiB of them in {bounds.stall:.0f} seconds",
+        f"All bodies that come in have {bounds.bodies // 2**20} MiB together",
+        f"{parse([]).long_polls:,} long polls wait at a time",
+        f"{parse([]).connections} connections to the database",
+    ):
+        assert words in told
+    assert bounds.bodies == bounds.unread_in_all  # "and so have all unread answers"
 
 
 def test_the_make_targets_are_there() -> None:
