@@ -88,7 +88,7 @@ def connect(dsn: str) -> Iterator[Callable[[], connection]]:
 
 @pytest.fixture
 def loop() -> Iterator[Loop]:
-    """An event loop that runs, as the worker's does, in a thread of its own."""
+    """An event loop like the worker's, but in a thread of its own."""
     with looping() as running:
         yield running
 

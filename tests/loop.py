@@ -1,4 +1,4 @@
-"""An event loop in a thread of its own: tests hand it coroutines, as the worker's other threads do."""
+"""An event loop in a thread of its own: tests hand it coroutines, as Flask's threads do in the worker."""
 
 import asyncio
 import threading

@@ -1,6 +1,6 @@
 """Sentences for people about a request that is not one of ours: what, by which rule, and what came.
 
-The rules stand beside the types, in `server/fields.py` and `server/schemas.py`; where in the request it was,
+The rules stand beside the types, in `server/http/fields.py` and `server/http/schemas.py`; where in the request it was,
 msgspec's own errors say.
 """
 
