@@ -47,7 +47,7 @@ async def _serve(
         token=settings.token,
         hosts=settings.hosts,
     )
-    behind = Behind(partial(create_app, door))
+    behind = Behind(partial(create_app, door), door.trusts)
     server = Server(HotRoutes(door, behind), refused)
     ready = partial(lifeline.send_bytes, b"ready")
     await server.serve(listener, ended, ready, wakeups.stop)

@@ -28,12 +28,17 @@ class Behind:
     def __init__(
         self,
         make: Callable[[Run], "WSGIApplication"],
+        trusts: Callable[[Received], bool],
         *,
         threads: int = _THREADS,
         patience: float = _PATIENCE,
     ) -> None:
-        """`make` makes the WSGI application; what it is given runs coroutines on the loop, from such a thread."""
+        """`make` makes the WSGI application; what it is given runs coroutines on the loop, from such a thread.
+
+        `trusts` tells whose bodies are read before anything else is looked at.
+        """
         self._app = make(self._run)
+        self._trusts = trusts
         self._threads = ThreadPoolExecutor(threads, "flask")
         self._places = asyncio.Semaphore(threads)
         self._patience = patience
@@ -42,10 +47,10 @@ class Behind:
 
     async def __call__(self, request: Received) -> Reply:
         """Answer a request. Raises Problem (503, outcome none) when no thread is free in time."""
-        with suppress(
-            Problem
-        ):  # it is raised again where the body is asked for: other checks come first
-            await request.body()
+        if self._trusts(request):
+            # what is wrong is raised again where the body is asked for: other checks come first
+            with suppress(Problem):
+                await request.body()
         try:
             await asyncio.wait_for(self._places.acquire(), self._patience)
         except TimeoutError:

@@ -57,6 +57,15 @@ class Door:
         _tell(one, request.method, reply.status, began)
         return reply
 
+    def trusts(self, request: Request) -> bool:
+        """Whether a request names this server, and has the token: others are not worth waiting for."""
+        try:
+            self._check_host(request)
+            self._check_token(request)
+        except Problem:
+            return False
+        return True
+
     async def refuse(self, request: Request, error: Exception) -> Reply:
         """Answer a request that leads nowhere, or failed on its way here."""
         began = time.perf_counter()
@@ -67,8 +76,8 @@ class Door:
         return _refusal(None, request.method, error, began)
 
     async def _carry_out(self, one: Operation, request: Request, path: dict[str, str]) -> Reply:
-        if one.secured and self._authorization is not None:
-            _check_token(request, self._authorization)
+        if one.secured:
+            self._check_token(request)
         for part, name in path.items():
             if not _NAME.fullmatch(name) or name in (".", ".."):
                 raise Problem("invalid_name", of_name(part, name))
@@ -89,6 +98,13 @@ class Door:
         host = request.header("host") or ""
         if not self._is_ours(host):
             raise Problem("host_not_allowed", of_host(_PORT.sub("", host)))
+
+    def _check_token(self, request: Request) -> None:
+        if self._authorization is None:
+            return
+        given = request.header("authorization") or ""
+        if not hmac.compare_digest(given.encode(), self._authorization):
+            raise Problem("unauthorized", "send the token: Authorization: Bearer …")
 
 
 def refused(error: Exception, method: str = "-") -> Reply:
@@ -114,12 +130,6 @@ def _tell(
 def _is_one_of(allowed: frozenset[str], host: str) -> bool:
     host = _PORT.sub("", host)
     return host in allowed or compared(host) in allowed
-
-
-def _check_token(request: Request, authorization: bytes) -> None:
-    given = request.header("authorization") or ""
-    if not hmac.compare_digest(given.encode(), authorization):
-        raise Problem("unauthorized", "send the token: Authorization: Bearer …")
 
 
 def _check_media_type(request: Request) -> None:

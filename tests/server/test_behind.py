@@ -12,6 +12,7 @@ from flask import Flask, Response, request
 from server.http.app import RECEIVED, Run
 from server.http.behind import Behind
 from server.http.reply import Reply
+from server.http.request import Received
 from tests.server.small import Small, answer, asked, get, post, small, text
 from tests.server.test_connection import leave, problem
 from tests.waiting import until
@@ -91,6 +92,11 @@ def response(reply: Reply) -> Response:
     return Response(reply.body, reply.status, reply.headers)
 
 
+def trusts(received: Received) -> bool:
+    """Tell whether a request has the token."""
+    return received.header("authorization") != "wrong"
+
+
 @contextmanager
 def behind(
     patience: float = 20.0, threads: int = 8, **bounds: float
@@ -102,7 +108,7 @@ def behind(
     async def application(received: Any) -> Reply:
         if not made:
             views.append(Views())
-            made.append(Behind(views[0].app, patience=patience, threads=threads))
+            made.append(Behind(views[0].app, trusts, patience=patience, threads=threads))
             views[0].behind = made[0]
         return await made[0](received)
 
@@ -182,6 +188,18 @@ def test_a_body_is_whole_before_a_thread_is_taken() -> None:
         assert views.asked == before + 1
         slow[7].sendall(b"x" * 43)
         assert answer(slow[7])[2] == b"50"
+
+
+def test_the_body_of_a_stranger_is_not_waited_for() -> None:
+    with behind() as (server, views):
+        stranger = post(b"x", "Authorization: wrong", path="/unread", length=2)
+        assert asked(server, stranger)[0] == 200
+        before = views.asked
+        with closing(server.connect(post(b"x", path="/unread", length=2))) as known:
+            until(lambda: server.server.bodies.held)
+            assert views.asked == before
+            known.sendall(b"y")
+            assert answer(known)[0] == 200
 
 
 def test_so_many_threads_and_a_bounded_wait_for_one() -> None:
