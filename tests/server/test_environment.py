@@ -17,7 +17,8 @@ from tests.libpq import misleading
 from tests.proxy import CuttingProxy, cutting
 from tests.server_process import ROOT, ServerProcess, serving
 
-ELSEWHERE = ("127.0.0.9", 5432)  # the embedded one's own port, which is in its connection string
+# an address of this process' own, and the embedded one's own port, which is in its connection string
+ELSEWHERE = (f"127.1.{os.getpid() // 256 % 256}.{os.getpid() % 256}", 5432)
 
 # A kernel: it makes a topic, and tells what its environment says then.
 KERNEL = """
