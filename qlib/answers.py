@@ -8,8 +8,9 @@ import ssl
 from typing import Any
 
 import requests
-from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
+from urllib3.exceptions import ClosedPoolError, ConnectTimeoutError, NewConnectionError, SSLError
 
+from qlib.connection import NotSent
 from qlib.errors import (
     DefiniteError,
     InvalidRequest,
@@ -42,13 +43,23 @@ def refusal(received: Received) -> QueueError:
 
 def failure(error: Exception, url: str) -> QueueError:
     """Return the error that stands for an exchange which broke off."""
-    if isinstance(error, ConnectTimeoutError | NewConnectionError):
-        return Unavailable(f"no connection to {url}: is the server running there?")
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return Unavailable(f"the server's certificate is not trusted: {error}")
+    if isinstance(error, NotSent):
+        return _not_sent(error.__cause__, url)
+    if isinstance(error, ClosedPoolError):
+        return _not_sent(error, url)
     if isinstance(error, requests.exceptions.InvalidURL):
         return InvalidRequest(str(error))
     return OutcomeUnknown(f"the connection failed: {error!r:.200}")
+
+
+def _not_sent(cause: BaseException | None, url: str) -> DefiniteError:
+    if isinstance(cause, ConnectTimeoutError | NewConnectionError):
+        return Unavailable(f"no connection to {url}: is the server running there?")
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return Unavailable(f"the server's certificate is not trusted: {cause}")
+    if isinstance(cause, SSLError):  # urllib3's, which is about our own files
+        return InvalidRequest(f"let $REQUESTS_CA_BUNDLE name a file of certificates: {cause}")
+    return Unavailable(f"nothing was sent to {url}: {cause!r:.200}")
 
 
 def of_a_read(error: OutcomeUnknown) -> DefiniteError:

@@ -1,10 +1,12 @@
 """A session for one server that takes nothing on trust.
 
-`requests` owns the pools of connections, TLS and what an address means; a request itself goes straight
-to a connection of its pool, in one piece, since `requests` and `urllib3` take four times as long over
-it as all the rest. What they lack is here in one place: a connect timeout of theirs also bounds the
-sending of a body, for which it is too short, and a read timeout each wait for the next byte. Here
-connecting has a bound of its own, and one deadline holds for all.
+`requests` says what an address means, and `urllib3` connects, speaks TLS and keeps what is idle; a
+request itself goes straight to a connection of the pool, in one piece, since the two take four times
+as long over it as all the rest. What they lack is here in one place: a connect timeout of theirs also
+bounds the sending of a body, for which it is too short, and a read timeout each wait for the next
+byte. Here connecting has a bound of its own, and one deadline holds for all, but for two things that
+nobody can cut short from outside: the lookup of a name, and that each address of a name is tried for
+as long as the first one was.
 """
 
 from __future__ import annotations
@@ -12,16 +14,23 @@ from __future__ import annotations
 import errno
 import os
 import socket
-from functools import cached_property
+from http.client import HTTPException
+from queue import Empty, Full
+from threading import Lock
 from time import monotonic
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 import requests
-from requests.adapters import HTTPAdapter
+from requests.utils import DEFAULT_CA_BUNDLE_PATH
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.exceptions import ClosedPoolError, HTTPError
 
 from qlib.received import Received, receive
+
+FAILURES = (OSError, HTTPException, HTTPError)
+"""What an exchange raises: the errors of `requests` are OSErrors, too."""
 
 _CONNECTIONS_KEPT = 32
 _CONNECT_SECONDS = 3.0
@@ -29,35 +38,55 @@ _CONNECT_SECONDS = 3.0
 _HUNG_UP = (errno.EPIPE, errno.ECONNRESET, errno.EPROTOTYPE)
 
 
+class NotSent(ConnectionError):
+    """No byte of the request went out; its cause says why."""
+
+
 class _Connection(HTTPConnection):
     def __init__(self, host: str, *args: Any, **kwargs: Any) -> None:
         # `requests` leaves the % before the zone of an IPv6 address as URLs have it
         super().__init__(host.replace("%25", "%"), *args, **kwargs)
+        self.deadline = 0.0
 
     def _new_conn(self) -> socket.socket:
-        sending, self.timeout = self.timeout, min(self.timeout or 0.0, _CONNECT_SECONDS)
-        try:
-            sock = super()._new_conn()
-        finally:
-            self.timeout = sending
-        sock.settimeout(sending)
+        self.timeout = min(_left(self.deadline), _CONNECT_SECONDS)
+        sock = super()._new_conn()
+        # For TLS' greetings, which come next; without time for them they end at once.
+        sock.settimeout(max(self.deadline - monotonic(), 0.001))
         return sock
 
     def exchange(self, message: bytes, deadline: float) -> Received:
         """Send a request as it is and return the answer."""
-        if self.sock is None:
-            self.timeout = _left(deadline)
-            self.connect()
-        self.sock.settimeout(_left(deadline))
+        self._ready(deadline)
+        taken = self._send(message, deadline)
+        received = receive(self.sock, deadline)
+        if not (taken and received.goes_on):
+            self.close()
+        return received
+
+    def _ready(self, deadline: float) -> None:
         try:
-            self.sock.sendall(message)
+            if self.sock is None:
+                self.deadline = deadline
+                self.connect()
+            _left(deadline)
+        except (OSError, HTTPError) as error:
+            raise NotSent("nothing was sent") from error
+
+    def _send(self, message: bytes, deadline: float) -> bool:
+        """Send it, and tell whether all of it was taken.
+
+        `sendall` of a TLS socket has the whole timeout for each 16 KiB.
+        """
+        rest = memoryview(message)
+        try:
+            while rest:
+                self.sock.settimeout(_left(deadline))
+                rest = rest[self.sock.send(rest) :]
         except OSError as error:
             if error.errno not in _HUNG_UP:
                 raise
-        received = receive(self.sock, deadline)
-        if not received.goes_on:
-            self.close()
-        return received
+        return not rest
 
     def written(self, headers: dict[str, str]) -> bytes:
         """Return these headers, and the host's, as `http.client` writes them; nothing is sent."""
@@ -68,10 +97,40 @@ class _Connection(HTTPConnection):
 
 
 class _SecureConnection(_Connection, HTTPSConnection):
-    pass
+    @property
+    def is_connected(self) -> bool:
+        """Whether it is idle as it should be: what nobody asked for may be deciphered already."""
+        sock: Any = self.sock
+        return super().is_connected and not sock.pending()
+
+
+class _Idle:
+    """Keeps what is idle without a lock, which a fork may leave held for ever.
+
+    A list takes and gives in one step; a few too many, taken at the same time, do no harm.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._kept: list[Any] = []
+
+    def get(self, block: bool = False, timeout: float | None = None) -> Any:
+        try:
+            return self._kept.pop()
+        except IndexError:
+            raise Empty from None
+
+    def put(self, connection: Any, block: bool = False) -> None:
+        if self.qsize() >= self._most:
+            raise Full
+        self._kept.append(connection)
+
+    def qsize(self) -> int:
+        return len(self._kept)
 
 
 class _Pool(HTTPConnectionPool):
+    QueueCls: Any = _Idle
     ConnectionCls: Any = _Connection
 
     def exchange(self, message: bytes, seconds: float) -> Received:
@@ -91,28 +150,6 @@ class _SecurePool(_Pool, HTTPSConnectionPool):
     ConnectionCls = _SecureConnection
 
 
-class BoundedAdapter(HTTPAdapter):
-    """A door for `requests.Session` whose pools hold connections with a deadline."""
-
-    def __init__(self) -> None:
-        """Keep enough idle connections for a process full of threads."""
-        super().__init__(pool_maxsize=_CONNECTIONS_KEPT)
-
-    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        """Put the bounded connections in the place of the plain ones."""
-        super().init_poolmanager(*args, **kwargs)
-        self.poolmanager.pool_classes_by_scheme = {"http": _Pool, "https": _SecurePool}
-
-    def close(self) -> None:
-        """Close the connections now: urllib3 waits until nothing refers to their pool any more.
-
-        An exception that somebody keeps does, through its traceback.
-        """
-        for key in self.poolmanager.pools.keys():  # noqa: SIM118 (no mapping: it cannot be iterated)
-            self.poolmanager.pools[key].close()
-        super().close()
-
-
 class _Way(NamedTuple):
     """Where requests go, and what stands in the head of each."""
 
@@ -121,59 +158,75 @@ class _Way(NamedTuple):
     head: bytes
 
 
-class Session(requests.Session):
+class Session:
     """Sends requests to one server: no proxies, no .netrc, no cookies, no redirects.
 
-    TLS certificates are verified, against $REQUESTS_CA_BUNDLE when it is set.
+    TLS certificates are verified, against $REQUESTS_CA_BUNDLE when it is set. Threads may share it.
     """
 
     def __init__(self, url: str, token: str | None = None, client: str | None = None) -> None:
         """Prepare the headers that all requests share; nothing is sent yet."""
-        super().__init__()
         self._url = url
-        self.trust_env = False
-        self.verify = os.environ.get("REQUESTS_CA_BUNDLE") or True
-        self.mount("http://", BoundedAdapter())
-        self.mount("https://", BoundedAdapter())
-        self.headers.update(
-            {
-                "Accept": "application/json",
-                "Accept-Encoding": "identity",
-                "Content-Type": "application/json",
-                "User-Agent": "qlib",
-            }
-        )
+        self._bundle = os.environ.get("REQUESTS_CA_BUNDLE") or DEFAULT_CA_BUNDLE_PATH
+        self._way: _Way | None = None
+        self._lock = Lock()
+        self._headers = {
+            "Accept": "application/json",
+            "Accept-Encoding": "identity",
+            "Connection": "keep-alive",
+            "Content-Type": "application/json",
+            "User-Agent": "qlib",
+        }
         if token:
-            self.headers["Authorization"] = f"Bearer {token}"
+            self._headers["Authorization"] = f"Bearer {token}"
         if client:
-            self.headers["Queue-Client"] = client
+            self._headers["Queue-Client"] = client
 
     def exchange(self, method: str, target: str, body: bytes | None, seconds: float) -> Received:
         """Send one request and return the answer; the seconds bound all of it together.
 
-        `target` is what comes behind the server's address, encoded. Raises the errors of `requests`
-        for an address that cannot be used, those of `urllib3` when there is no connection, OSError
-        and `http.client.HTTPException` when it fails.
+        `target` is what comes behind the server's address, encoded. Raises one of `FAILURES`: the
+        errors of `requests` for an address that cannot be used, NotSent, urllib3's ClosedPoolError
+        when it is closed again and again, OSError and HTTPException when it fails.
         """
-        way = self._way
+        try:
+            return self._exchange(method, target, body, seconds)
+        except ClosedPoolError:  # by another thread, and nothing was sent
+            return self._exchange(method, target, body, seconds)
+
+    def close(self) -> None:
+        """Close the connections; the next request opens new ones."""
+        with self._lock:
+            way, self._way = self._way, None
+        if way:
+            way.pool.close()
+
+    def _exchange(self, method: str, target: str, body: bytes | None, seconds: float) -> Received:
+        way = self._way or self._found()
         length = b"" if body is None and method == "GET" else b"%d" % len(body or b"")
         sized = b"Content-Length: %b\r\n" % length if length else b""
         first = f"{method} {way.path}{target} HTTP/1.1\r\n".encode("ascii")
         message = b"".join((first, way.head, sized, b"\r\n", body or b""))
         return way.pool.exchange(message, seconds)
 
-    def close(self) -> None:
-        """Close the connections; the next request opens new ones."""
-        self.__dict__.pop("_way", None)
-        super().close()
+    def _found(self) -> _Way:
+        """Return the way, the same for all threads."""
+        with self._lock:
+            if not self._way:
+                address: Any = requests.Request("GET", self._url, headers=self._headers).prepare()
+                pool: Any = _pool(address.url, self._bundle)
+                head = pool._new_conn().written(address.headers)
+                self._way = _Way(pool, address.path_url.rstrip("/"), head)
+            return self._way
 
-    @cached_property
-    def _way(self) -> _Way:
-        address = self.prepare_request(requests.Request("GET", self._url))
-        adapter: Any = self.get_adapter(self._url)
-        pool = adapter.get_connection_with_tls_context(address, self.verify)
-        adapter.cert_verify(pool, address.url, self.verify, None)
-        return _Way(pool, address.path_url.rstrip("/"), pool._new_conn().written(address.headers))
+
+def _pool(url: str, bundle: str) -> _Pool:
+    parts: Any = urlsplit(url)
+    if parts.scheme == "http":
+        return _Pool(parts.hostname, parts.port, maxsize=_CONNECTIONS_KEPT)
+    trusted = {"ca_cert_dir" if os.path.isdir(bundle) else "ca_certs": bundle}
+    options: Any = {"cert_reqs": "CERT_REQUIRED", **trusted}
+    return _SecurePool(parts.hostname, parts.port, maxsize=_CONNECTIONS_KEPT, **options)
 
 
 def _left(deadline: float) -> float:

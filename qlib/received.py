@@ -21,6 +21,7 @@ _STATUS = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: .*)?")
 _FIELD = re.compile(rb"([!#-'*+.^-z|~0-9A-Z-]+):(.*)", re.DOTALL)
 _SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;.*)?")
 _WITHOUT_BODY = (204, 304)
+_LENGTHS = frozenset(("content-length", "transfer-encoding"))
 
 _Stream: TypeAlias = "io.BufferedReader[_BoundedReader]"
 
@@ -40,7 +41,7 @@ class Received(NamedTuple):
     @property
     def is_delimited(self) -> bool:
         """Whether it says where it ends: else it may have been cut off."""
-        return "content-length" in self.headers or "transfer-encoding" in self.headers
+        return self.status in _WITHOUT_BODY or not _LENGTHS.isdisjoint(self.headers)
 
 
 def receive(sock: socket.socket, deadline: float) -> Received:
@@ -48,31 +49,46 @@ def receive(sock: socket.socket, deadline: float) -> Received:
 
     Raises OSError, or HTTPException for what is no answer or is cut off.
     """
-    stream = io.BufferedReader(_BoundedReader(sock, deadline), _BUFFER)
+    reader = _BoundedReader(sock, deadline)
+    stream = io.BufferedReader(reader, _BUFFER)
     version, status, headers = _head(stream)
     while status < 200:
         version, status, headers = _head(stream)
     content, whole = (b"", True) if status in _WITHOUT_BODY else _content(stream, headers)
+    reader.is_through = True
     received = Received(status, headers, content, whole, False)
-    kept = version == b"1" and "close" not in headers.get("connection", "").lower()
-    return received._replace(goes_on=kept and whole and received.is_delimited)
+    goes_on = version == b"1" and whole and _keeps(received) and not stream.peek(1)
+    return received._replace(goes_on=goes_on)
+
+
+def _keeps(received: Received) -> bool:
+    """Say whether the server goes on, and where: nothing may be left of this answer."""
+    headers = received.headers
+    if received.status in _WITHOUT_BODY:
+        ends = headers.get("content-length", "0") == "0" and "transfer-encoding" not in headers
+    else:
+        ends = received.is_delimited
+    return ends and "close" not in headers.get("connection", "").lower()
 
 
 class _BoundedReader(io.RawIOBase):
     """Reads a socket; all its waits together end at the deadline.
 
     A plain timeout bounds each wait for the next byte, so a peer that sends one now and then could
-    hold a caller for ever.
+    hold a caller for ever. Once the answer `is_through`, it takes nothing more.
     """
 
     def __init__(self, sock: socket.socket, deadline: float) -> None:
         self._sock = sock
         self._deadline = deadline
+        self.is_through = False
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int:
+        if self.is_through:
+            return 0
         left = self._deadline - monotonic()
         if left <= 0:
             raise TimeoutError("the answer did not end in time")

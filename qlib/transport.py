@@ -5,18 +5,14 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping
-from http.client import HTTPException
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 from urllib.parse import urlencode, urlsplit
 from uuid import uuid4
-
-from requests import RequestException
-from urllib3.exceptions import HTTPError
 
 from qlib import answers
 from qlib.attempts import Attempts, Outage, pauses
 from qlib.checks import name, seconds, text
-from qlib.connection import Session
+from qlib.connection import FAILURES, Session
 from qlib.errors import (
     InvalidRequest,
     MessageTooLarge,
@@ -24,9 +20,12 @@ from qlib.errors import (
     QueueError,
     UnreadableAnswer,
 )
+from qlib.process import begin_anew_in_children
 from qlib.received import LARGEST, Received
 
 Answer = TypeVar("Answer")
+Read: TypeAlias = Callable[[bytes], Answer]
+Salvage: TypeAlias = Callable[[bytes, bool], Answer | None]
 
 _DEFAULT_URL = "http://127.0.0.1:8008"
 _LARGEST_REQUEST = 16 * 2**20
@@ -62,19 +61,20 @@ class Transport:
         self._timeout = seconds(timeout, "timeout must be above 0 seconds", lambda s: s > 0)
         _check(self.url, self._token)
         self._open()
+        begin_anew_in_children(self)
 
     def request(
         self,
         method: str,
         path: tuple[str, ...],
-        read: Callable[[bytes], Answer],
+        read: Read[Answer],
         *,
         query: Mapping[str, Any] | None = None,
         body: bytes | None = None,
         repeatable: bool = False,
         wait: float | None = None,
         outage: Outage | None = None,
-        salvage: Callable[[bytes, bool], Answer | None] | None = None,
+        salvage: Salvage[Answer] | None = None,
         heard: Callable[[Reply], None] | None = None,
     ) -> Answer:
         """Send one request, again where that is safe, and return what `read` makes of the answer.
@@ -97,10 +97,31 @@ class Transport:
         attempts = Attempts(
             method, target, query or {}, body, repeatable, self._timeout, wait, outage
         )
+        return self._carried_out(attempts, read, salvage, heard)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._session.close()
+
+    def _open(self) -> None:
+        self.client = uuid4().hex if self._named else None
+        self._session = Session(self.url, self._token, self.client)
+
+    def _forked(self) -> None:
+        # A child must not share its parent's sockets: their answers would get mixed.
+        self._open()
+
+    def _carried_out(
+        self,
+        attempts: Attempts,
+        read: Read[Answer],
+        salvage: Salvage[Answer] | None,
+        heard: Callable[[Reply], None] | None,
+    ) -> Answer:
         for pause in pauses():
             try:
                 received = self._exchange(attempts)
-                answer = _read(method, received, read, salvage)
+                answer = _read(attempts.method, received, read, salvage)
             except QueueError as error:
                 time.sleep(attempts.pause_after(error, pause))
                 continue
@@ -109,32 +130,17 @@ class Transport:
             return answer
         raise AssertionError  # the pauses never end
 
-    def close(self) -> None:
-        """Close the connections."""
-        self._session.close()
-
-    def _open(self) -> None:
-        self._process = os.getpid()
-        self.client = uuid4().hex if self._named else None
-        self._session = Session(self.url, self._token, self.client)
-
     def _exchange(self, attempts: Attempts) -> Received:
-        if self._process != os.getpid():
-            # A forked child must not share its parent's sockets: their answers would get mixed.
-            self._open()
         query, seconds = attempts.next()
         target = f"{attempts.target}?{urlencode(query)}" if query else attempts.target
         try:
             return self._session.exchange(attempts.method, target, attempts.body, seconds)
-        except (RequestException, HTTPError, HTTPException, OSError) as error:
+        except FAILURES as error:
             raise answers.failure(error, self.url) from error
 
 
 def _read(
-    method: str,
-    received: Received,
-    read: Callable[[bytes], Answer],
-    salvage: Callable[[bytes, bool], Answer | None] | None,
+    method: str, received: Received, read: Read[Answer], salvage: Salvage[Answer] | None
 ) -> Answer:
     status, content, whole = received.status, received.content, received.whole
     if not 200 <= status < 300:

@@ -33,6 +33,8 @@ Encode = Callable[[object, str], bytes]
 
 _BOXES = frozenset((dict, list, tuple))
 _PLAIN = _BOXES | {str, int, float, bool, type(None)}
+# There `vars(it)` of an object refers to nothing: the object does.
+_HIDING = sys.version_info >= (3, 13)
 _encode = msgspec.json.Encoder().encode
 
 
@@ -42,7 +44,7 @@ def encoder(default: Default | None = None) -> Encode:
     options: Any = {"ensure_ascii": False, "allow_nan": False, "separators": (",", ":")}
     encode = JSONEncoder(default=convert, **options).encode
 
-    def to_json(value: object, name: str) -> bytes:
+    def written(value: object, name: str) -> bytes:
         if (text := _quickly(value)) is not None:
             return text
         try:
@@ -56,7 +58,7 @@ def encoder(default: Default | None = None) -> Encode:
         except (TypeError, ValueError, RecursionError) as error:
             raise InvalidRequest(f"{name} is not JSON: {_told(error)}") from error
 
-    return to_json
+    return written
 
 
 def _quickly(value: object) -> bytes | None:
@@ -81,7 +83,7 @@ def _is_plain(value: object, text: bytes) -> bool:
         found = gc.get_referents(*boxes)
         # CPython keeps a dict apart whose keys are all of type str, and refers to its values only:
         # of any other dict it finds the keys, too, and so more than there are items.
-        if len(found) != sum(map(len, boxes)):
+        if len(found) != sum(map(len, boxes)) or (_HIDING and _one_hides(boxes)):
             return False
         kinds = set(map(type, found))
         if not kinds <= _PLAIN:
@@ -91,6 +93,11 @@ def _is_plain(value: object, text: bytes) -> bool:
             return False
         boxes = [] if kinds.isdisjoint(_BOXES) else [it for it in found if type(it) in _BOXES]
     return True
+
+
+def _one_hides(boxes: list[Any]) -> bool:
+    """Say whether something does not tell what it holds, and so may make up for the keys of another."""
+    return len(boxes) > 1 and any(box and not gc.get_referents(box) for box in boxes)
 
 
 def _are_finite(found: list[Any]) -> bool:

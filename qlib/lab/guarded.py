@@ -8,13 +8,11 @@ import socket
 import subprocess
 import sys
 import time
-from contextlib import suppress
+from contextlib import closing, suppress
 from itertools import chain
 from pathlib import Path
 
-from requests import RequestException
-
-from qlib.connection import Session
+from qlib.connection import FAILURES, Session
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -110,13 +108,13 @@ class Guarded:
     def _wait(self, words: str, begin: int, url: str) -> None:
         """Return when the words are in the log behind `begin`, and `url` is answered, if any."""
         deadline = time.monotonic() + _PATIENCE
-        with Session(url) as session:
+        with closing(Session(url)) as session:
             while self.alive and time.monotonic() < deadline:
                 self._log.seek(begin)
                 # somebody else's server may answer at this address, while ours finds it taken
                 if words.encode() in self._log.read():
-                    with suppress(RequestException):
-                        if not url or session.get(url, timeout=5).ok:
+                    with suppress(*FAILURES):
+                        if not url or session.exchange("GET", "", None, 5.0).status // 100 == 2:
                             return
                 time.sleep(0.05)
         aim = "start" if url else "end"

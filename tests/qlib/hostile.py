@@ -119,7 +119,7 @@ class _Handler(StreamRequestHandler):
             headers[name.lower()] = value.strip()
         seen = Seen(start[0].decode(), start[1].decode(), headers)
         step = state.next_step(seen)
-        if step not in (cut_unread, refuse_unread):
+        if step not in (cut_unread, refuse_unread, read_slowly):
             seen.raw = self.rfile.read(int(headers.get("content-length", 0)))
         return step(state, self.connection, seen)
 
@@ -176,6 +176,15 @@ def cut_unread(state: Hostile, connection: socket.socket, seen: Seen) -> bool:
 def refuse_unread(state: Hostile, connection: socket.socket, seen: Seen) -> bool:
     """Refuse the body for its length, without having read it, and leave."""
     problem(413, "body_too_large")(state, connection, seen)
+    return False
+
+
+def read_slowly(state: Hostile, connection: socket.socket, seen: Seen) -> bool:
+    """Take a little of the body now and then, for two seconds."""
+    for _ in range(40):
+        connection.recv(2**14)
+        state.closing.wait(0.05)
+    state.finished.append("slow")
     return False
 
 

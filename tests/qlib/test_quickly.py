@@ -1,5 +1,6 @@
 """Where msgspec writes and reads JSON in `json`'s place, it means the same: held beside it."""
 
+import gc
 import json
 from collections import ChainMap, Counter, OrderedDict, UserDict, defaultdict, deque, namedtuple
 from collections.abc import Callable
@@ -7,6 +8,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -68,6 +70,22 @@ class Lax:
         return True
 
 
+class Held:
+    """What has attributes, and lives on."""
+
+
+HELD: deque[Held] = deque(maxlen=1000)
+
+
+def attributes(named: dict[str, Any]) -> dict[str, Any]:
+    """Return what `vars` does for an object with these; since Python 3.13 it may be a view of it."""
+    it = Held()
+    HELD.append(it)
+    for name, value in named.items():
+        setattr(it, name, value)
+    return vars(it)
+
+
 Pair = namedtuple("Pair", "a b")
 MOVED = OrderedDict(a=1, b=2)
 MOVED.move_to_end("a")
@@ -119,6 +137,8 @@ ALL = st.recursive(
         | inner.map(Record)
         | inner.map(Lax)
         | st.dictionaries(st.text(), inner).map(Backwards)
+        | st.dictionaries(st.text(), inner).map(attributes)
+        | st.tuples(st.dictionaries(st.text(), inner).map(attributes), st.dictionaries(KEYS, inner))
     ),
 )
 
@@ -194,6 +214,29 @@ def test_what_is_plain_json_goes_quickly(value: Any) -> None:
     assert text is not None
     assert values.to_json(value, "it") == text
     check(value)
+
+
+def beside(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Check attributes that refer to nothing beside a dict that refers to its keys, too."""
+    hiding = attributes({"a": 1})
+
+    def get_referents(*boxes: object) -> list[Any]:
+        return gc.get_referents(*(box for box in boxes if box is not hiding))
+
+    monkeypatch.setattr(values, "gc", SimpleNamespace(get_referents=get_referents))
+    for value in ([hiding, {1e16: 1}], [[hiding, {"1": 1}, {1e-5: 1}, [2]]]):
+        check(value)
+
+
+def test_attributes_that_hide_make_up_for_no_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(values, "_HIDING", True)
+    beside(monkeypatch)
+
+
+def test_control_attributes_that_hide_would_do_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(values, "_HIDING", False)
+    with pytest.raises(AssertionError):
+        beside(monkeypatch)
 
 
 def test_circles_and_depths_come_to_an_end() -> None:

@@ -1,8 +1,11 @@
 """An answer off a socket: every form that HTTP/1.1 allows is read, and nothing else is."""
 
+from contextlib import closing
+
 import pytest
 
 from qlib import OutcomeUnknown, UnreadableAnswer, received
+from qlib.connection import Session
 from qlib.transport import Transport
 from tests.qlib.door import GOOD, WHOLE, send, the_value
 from tests.qlib.hostile import Hostile, hostile, http, raw
@@ -64,10 +67,35 @@ def test_an_answer_may_end_with_its_connection() -> None:
         assert server.accepted == 2
 
 
-def test_what_nobody_asked_for_is_no_answer_to_the_next() -> None:
+@pytest.mark.parametrize("cut", [1, None])
+def test_what_nobody_asked_for_is_no_answer_to_the_next(cut: int | None) -> None:
     more = http(200, b'{"value":666}')
-    with hostile(raw(WHOLE + more, more=True), GOOD) as server:
+    with hostile(raw(WHOLE + more[:cut], more=True), GOOD) as server:
         assert twice(server) == [7, 7]
+        assert server.accepted == 2
+
+
+BARE = b"HTTP/1.1 204 No Content\r\n"
+
+
+@pytest.mark.parametrize(
+    ("bare", "connections"),
+    [
+        (BARE + b"\r\n", 1),
+        (BARE + b"Content-Length: 0\r\n\r\n", 1),
+        (b"HTTP/1.1 304 Not Modified\r\n\r\n", 1),
+        (BARE + b"Connection: close\r\n\r\n", 2),
+        (BARE + b"Content-Length: 11\r\n\r\n", 2),
+        (BARE + b"Content-Length: 11\r\n\r\n" + BODY, 2),
+        (BARE + b"Transfer-Encoding: chunked\r\n\r\n", 2),
+    ],
+)
+def test_an_answer_that_has_no_body_ends_with_its_head(bare: bytes, connections: int) -> None:
+    with hostile(raw(bare, more=True), GOOD) as server, closing(Session(server.url)) as session:
+        ended, good = (session.exchange("DELETE", "/value", None, 5.0) for _ in range(2))
+        assert (ended.status, ended.content, ended.is_delimited) == (int(bare[9:12]), b"", True)
+        assert good.content == BODY.replace(b":", b": ")
+        assert server.accepted == connections
 
 
 UNREAD = {
@@ -93,6 +121,7 @@ UNREAD = {
     "cut behind the last chunk": CHUNKED + b"b\r\n" + BODY + b"\r\n0\r\n",
     "cut behind the head": OK + b"Content-Length: 11\r\n\r\n",
     "cut in the head": OK + b"Content-Length: 11\r\n",
+    "cut in the head of what has no body": BARE + b"X: a\r\n",
     "hints only": b"HTTP/1.1 103 Early Hints\r\n\r\n",
 }
 

@@ -1,6 +1,7 @@
 """What a door is opened with, and how names, headers and JSON go through it."""
 
 import pytest
+from requests.utils import DEFAULT_CA_BUNDLE_PATH
 
 from qlib import (
     InvalidRequest,
@@ -42,11 +43,20 @@ def test_settings_come_from_arguments_then_the_environment(monkeypatch):
         assert send(server.url) == 7
 
 
-def test_certificates_are_verified(monkeypatch):
+def test_certificates_are_verified(monkeypatch, tmp_path):
     monkeypatch.delenv("REQUESTS_CA_BUNDLE", raising=False)
-    assert connection.Session("http://127.0.0.1:1").verify is True
+    assert trusted() == (DEFAULT_CA_BUNDLE_PATH, None)
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/etc/own.pem")
-    assert connection.Session("http://127.0.0.1:1").verify == "/etc/own.pem"
+    assert trusted() == ("/etc/own.pem", None)
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path))
+    assert trusted() == (None, str(tmp_path))
+
+
+def trusted():
+    """Return the file and the directory whose certificates are trusted."""
+    pool = connection.Session("https://127.0.0.1:1")._found().pool
+    assert pool.cert_reqs == "CERT_REQUIRED"
+    return pool.ca_certs, pool.ca_cert_dir
 
 
 @pytest.mark.parametrize(

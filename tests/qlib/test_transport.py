@@ -3,8 +3,10 @@
 import json
 import threading
 from collections.abc import Callable
+from contextlib import closing
 
 import pytest
+import requests
 from requests.adapters import HTTPAdapter
 
 from qlib import (
@@ -19,8 +21,9 @@ from qlib import (
     errors,
     transport,
 )
-from qlib.connection import Session
+from qlib.connection import FAILURES, Session
 from qlib.transport import Transport
+from tests.forked import in_child
 from tests.qlib.door import GOOD, WHOLE, send, the_value
 from tests.qlib.hostile import (
     Hostile,
@@ -237,10 +240,20 @@ def test_json_document_is_what_the_problem_says():
 
 
 def test_nothing_below_sends_a_request_again() -> None:
-    with Session("http://127.0.0.1:1") as session:
-        retries = [adapter.max_retries for adapter in session.adapters.values()]
-    assert len(retries) == 2
-    assert [(retry.total, retry.read) for retry in retries] == [(0, False)] * 2
+    with hostile(cut, GOOD) as server, closing(Session(server.url)) as session:
+        with pytest.raises(FAILURES):
+            session.exchange("GET", "/value", None, 5.0)
+        assert len(server.seen) == 1
     # the control: what asks for three, and only for connecting, so it says, repeats what was read
-    retry = HTTPAdapter(max_retries=3).max_retries
-    assert (retry.total, retry.read) == (3, None)
+    with hostile(cut, GOOD) as server, requests.Session() as theirs:
+        theirs.mount("http://", HTTPAdapter(max_retries=3))
+        assert theirs.get(server.url).json() == {"value": 7}
+        assert len(server.seen) == 2
+
+
+def test_a_forked_child_has_a_session_and_a_name_of_its_own_before_it_asks():
+    with hostile() as server:
+        door = Transport(server.url, None, 5.0, named=True)
+        ours = door._session, door.client
+        told = in_child(lambda: (door._session is ours[0], door.client == ours[1]))
+        assert told == "(False, False)"
