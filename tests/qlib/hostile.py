@@ -180,10 +180,10 @@ def refuse_unread(state: Hostile, connection: socket.socket, seen: Seen) -> bool
 
 
 def read_slowly(state: Hostile, connection: socket.socket, seen: Seen) -> bool:
-    """Take a little of the body now and then, for two seconds."""
-    for _ in range(40):
+    """Take half of the largest body, a little now and then: it takes more than a second."""
+    for _ in range(512):
         connection.recv(2**14)
-        state.closing.wait(0.05)
+        state.closing.wait(0.002)
     state.finished.append("slow")
     return False
 

@@ -134,11 +134,10 @@ def beside_a_close(session: Session, monkeypatch: pytest.MonkeyPatch, times: int
 
 
 def test_a_request_beside_a_close_is_sent_by_a_new_way(monkeypatch: pytest.MonkeyPatch) -> None:
-    with hostile(GOOD, GOOD) as server:
-        door = Transport(server.url, None, 5.0)
-        beside_a_close(door._session, monkeypatch, 1)
-        assert [door.request("POST", ("value",), the_value) for _ in range(2)] == [7, 7]
-        door.close()
+    with hostile(GOOD, GOOD) as server, closing(Session(server.url)) as session:
+        beside_a_close(session, monkeypatch, 1)
+        for _ in range(2):
+            assert session.exchange("POST", "/value", b"{}", 5.0).status == 200
         assert (server.accepted, len(server.seen)) == (1, 2)
 
 
