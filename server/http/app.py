@@ -38,6 +38,11 @@ def create_app(door: Door, run: Run) -> Flask:
             provide_automatic_options=False,
         )
 
+    _register_failures(app, door, run)
+    return app
+
+
+def _register_failures(app: Flask, door: Door, run: Run) -> None:
     @app.errorhandler(HTTPException)
     def leads_nowhere(error: HTTPException) -> Response:
         return _response(run(door.refuse(_request(), _problem(error))))
@@ -49,8 +54,6 @@ def create_app(door: Door, run: Run) -> Flask:
     @app.errorhandler(Exception)
     def failed(error: Exception) -> Response:
         return _response(run(door.refuse(_request(), error)))
-
-    return app
 
 
 class Environ:

@@ -88,24 +88,10 @@ def operation(
     parts of the path by name. `into` makes of the body what the handler is given in its place, in a thread if the body
     is large. The first of `statuses` is the usual one. `secured`: a token is needed when one is set.
     """
+    types = (body, into, query, headers, answer, answer_headers)
 
     def register(handler: Handler) -> Handler:
-        OPERATIONS.append(
-            Operation(
-                method,
-                rule,
-                handler,
-                body,
-                into,
-                query,
-                headers,
-                answer,
-                answer_headers,
-                statuses,
-                errors,
-                secured,
-            )
-        )
+        OPERATIONS.append(Operation(method, rule, handler, *types, statuses, errors, secured))
         return handler
 
     return register
