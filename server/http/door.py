@@ -169,9 +169,8 @@ def _query(query: str, kind: type[msgspec.Struct] | None) -> list[msgspec.Struct
         raise Problem("invalid_request", of_query(error, values, kind)) from None
     for name, text in values.items():
         value = getattr(converted, name)
-        if (
-            not isinstance(value, float) and str(value) != text
-        ):  # 1.0, 1e2 and 01 are no integers here
+        # 1.0, 1e2 and 01 are no integers here
+        if not isinstance(value, float) and str(value) != text:
             raise Problem("invalid_request", of_value(kind, name, text))
     return [converted]
 

@@ -15,9 +15,8 @@ from server.http.request import Bodies, Received
 Application = Callable[[Received], Awaitable[Reply]]
 Refuse = Callable[[Exception, str], Reply]
 
-_SENT = (
-    256 * 2**10
-)  # bytes that the kernel takes off us: with more, nobody would see that a reader has stalled
+# bytes that the kernel takes off us: with more, nobody would see that a reader has stalled
+_SENT = 256 * 2**10
 _BACKLOG = 2048
 _SLICE = 250  # connections that are looked at in one go
 
@@ -70,9 +69,8 @@ class Server:
         self.date = ""
         self.loop = asyncio.get_running_loop()
         self._unread = 0
-        self._left: set[asyncio.Task[None]] = (
-            set()
-        )  # what is carried out though its client has left
+        # what is carried out though its client has left
+        self._left: set[asyncio.Task[None]] = set()
         self._empty = asyncio.Event()
 
     async def serve(
