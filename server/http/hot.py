@@ -31,12 +31,12 @@ class HotRoutes:
         self._door = door
         self._others = others
         self._routes: dict[str, list[tuple[re.Pattern[str], Operation]]] = {}
-        for one in sorted(
-            OPERATIONS, key=lambda one: one.name != "publish"
-        ):  # the first to be tried
+        # publish is the first to be tried
+        for one in sorted(OPERATIONS, key=lambda one: one.name != "publish"):
             if one.name in HOT:
                 rule = re.sub("<(.*?)>", r"(?P<\1>[A-Za-z0-9._-]+)", one.rule)
                 self._routes.setdefault(one.method, []).append((re.compile(rule), one))
+        self._routes["HEAD"] = self._routes.get("GET", [])  # it may wait like a GET
 
     async def __call__(self, request: Received) -> Reply:
         """Answer a request."""

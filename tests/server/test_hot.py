@@ -228,7 +228,8 @@ class Recording(Door):
         ("POST", "/topics/a/b/messages", None),
         ("POST", "/topics/é/messages", None),
         ("PUT", "/topics/t/messages", None),
-        ("HEAD", "/topics/t/subscribers/s/messages", None),
+        ("HEAD", "/topics/t/subscribers/s/messages", "fetch"),
+        ("HEAD", "/topics/t/messages", None),
         ("GET", "/health", None),
     ],
 )
