@@ -74,6 +74,7 @@ class Connection(asyncio.Protocol):
         except Problem as problem:
             self._refuse(problem)
             return
+        self._deaf = self._parser.enough
         if self._parser.in_head and not self._timed:
             self._timed = True
             self.deadline = self._loop.time() + self.bounds.head_time

@@ -10,12 +10,19 @@ from server.http.request import Received, Source
 _NOT_HTTP = "these bytes are no request that is understood here"
 
 
+class _Enough(Exception):
+    """What follows is not looked at."""
+
+
 class Parser:
-    """Takes bytes apart with llhttp. `in_head`: a head has begun; `request`: the newest one whose head is whole."""
+    """Takes bytes apart with llhttp.
+
+    `in_head`: a head has begun; `request`: the newest one whose head is whole; `enough`: nothing may follow it.
+    """
 
     def __init__(self, source: Source, arrived: Callable[[Received], None]) -> None:
         """Call `arrived` with each request as soon as its head is whole; what that raises, `feed` raises."""
-        self.in_head = False
+        self.in_head = self.enough = False
         self.request: Received | None = None
         self._source = source
         self._arrived = arrived
@@ -33,11 +40,12 @@ class Parser:
         except httptools.HttpParserUpgrade as upgrade:
             self._without_upgrade(data[upgrade.args[0] :])
         except httptools.HttpParserCallbackError as error:
-            cause = error.__context__
-            raise cause if isinstance(cause, Problem) else _bad(_NOT_HTTP) from None
+            if not self.enough:
+                cause = error.__context__
+                raise cause if isinstance(cause, Problem) else _bad(_NOT_HTTP) from None
         except httptools.HttpParserError:
             raise _bad(_NOT_HTTP) from None
-        if self.in_head and self._size > self._bounds.head:
+        if self.in_head and self._size - self._first > self._bounds.head:
             raise self._too_large()
 
     # what llhttp calls
@@ -45,7 +53,7 @@ class Parser:
     def on_message_begin(self) -> None:
         """Begin a head, somewhere in what came now."""
         self.in_head = True
-        self._size = self._coming  # or less
+        self._size = self._first = self._coming  # or less: what is before it is not its own
         self._lines = 0
         self._target = b""
         self._headers: dict[str, str] = {}
@@ -70,19 +78,19 @@ class Parser:
         """Make a request of a whole head."""
         if self._parser.should_upgrade():
             return
-        if self._size > self._bounds.head and self._exact() > self._bounds.head:
-            raise self._too_large()
-        version = self._parser.get_http_version()
-        if version not in ("1.0", "1.1") or (version == "1.1" and "host" not in self._headers):
-            raise _bad(_NOT_HTTP)
+        version, coding = self._parser.get_http_version(), self._headers.get("transfer-encoding")
+        self._check_head(version, coding)
         if version == "1.0":
             self._headers.pop("expect", None)  # it knows of no 100 Continue
         self.in_head = False
-        keep = version == "1.1" and self._parser.should_keep_alive()
+        keep = version == "1.1" and coding is None and self._parser.should_keep_alive()
         method = self._parser.get_method().decode("latin-1")
         target = _in_origin_form(self._target).decode("latin-1")
         self.request = Received(self._source, method, target, self._headers, keep)
         self._arrived(self.request)
+        if coding:  # a body in chunks is not taken, however long it is, nor the headers behind it
+            self.enough = True
+            raise _Enough
 
     def on_body(self, part: bytes) -> None:
         """Take a piece of the body."""
@@ -108,6 +116,14 @@ class Parser:
         self._parser = httptools.HttpRequestParser(self)
         self.in_head = False
         self.feed(head + "".join(lines).encode("latin-1") + b"\r\n" + rest)
+
+    def _check_head(self, version: str, coding: str | None) -> None:
+        if self._size > self._bounds.head and self._exact() > self._bounds.head:
+            raise self._too_large()
+        if version not in ("1.0", "1.1") or (version == "1.1" and "host" not in self._headers):
+            raise _bad(_NOT_HTTP)
+        if coding is not None and coding.lower() != "chunked":
+            raise _bad(_NOT_HTTP)
 
     def _exact(self) -> int:
         headers = sum(len(name) + len(text) + 4 for name, text in self._headers.items())

@@ -126,6 +126,8 @@ REFUSED = {
     "two lengths": post(b"hello", "Content-Length: 6"),
     "two lengths alike": post(b"hello", "Content-Length: 5"),
     "an unknown coding": get("/body", "Transfer-Encoding: xchunked", method="POST"),
+    "no coding": get("/body", "Transfer-Encoding:", method="POST"),
+    "two codings": get("/body", "Transfer-Encoding: gzip, chunked", method="POST"),
     **{
         f"length {text}": get("/body", f"Content-Length: {text}", method="POST") + b"hello"
         for text in ("-5", "+5", "5, 5", "0x5", "5 5", "9" * 30, "", "1_0", "5.0")
@@ -180,6 +182,27 @@ def test_a_body_that_is_too_large_or_of_unknown_length(server: Small, length: bo
     assert problem(asked(server, data)) == expected
     assert problem(asked(server, get("/body", method="POST"))) == (411, "length_required")
     assert asked(server, post(b"x" * 16 * MIB))[2] == b"%d" % (16 * MIB)
+
+
+CHUNKED = get("/body", "Transfer-Encoding: chunked", method="POST")
+
+
+def test_a_body_in_chunks_is_the_last_of_its_connection(server: Small) -> None:
+    with closing(server.connect(post(b"abc") + CHUNKED + b"0\r\n\r\n" + get("/ping"))) as one:
+        assert answer(one)[2] == b"3"  # in order
+        got = answer(one)
+        assert problem(got) == (411, "length_required")
+        assert got[1]["connection"] == "close"
+        assert ended(one)
+    for rest in (b"no chunk", b"0\r\nX: " + b"x" * 16 * MIB):  # nobody looks at it
+        assert problem(asked(server, CHUNKED + rest)) == (411, "length_required")
+
+
+def test_headers_behind_a_body_are_not_those_of_the_request(server: Small) -> None:
+    seen = get("/seen", "Transfer-Encoding: chunked", method="POST")
+    late = b"0\r\nX-Late: 1\r\nTransfer-Encoding: x\r\n\r\n"
+    told = b"{'host': 'localhost', 'transfer-encoding': 'chunked'}"
+    assert asked(server, seen + late)[2].endswith(told)
 
 
 def test_an_early_answer_is_heard_by_who_sends_all_of_the_body_first(server: Small) -> None:
