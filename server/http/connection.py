@@ -60,7 +60,7 @@ class Connection(asyncio.Protocol):
         self.deadline = self._loop.time() + self.bounds.head_time
         self._server.connections.add(self)
         beyond = len(self._server.connections) - self.bounds.connections
-        if beyond > self.bounds.spare:
+        if self._server.ending or beyond > self.bounds.spare:
             transport.abort()
         elif beyond > 0:
             self._refuse(Problem("unavailable", "too many connections"))
@@ -109,6 +109,7 @@ class Connection(asyncio.Protocol):
                 self._task.cancel()
                 self._running.answer()  # the task may not even have begun
             else:  # a write is carried out, though nobody hears of it
+                self._running.cut()
                 self._server.left_behind(self._task)
 
     # what is carried out
@@ -139,9 +140,8 @@ class Connection(asyncio.Protocol):
             one.keep = False
         lines = [f"{name}: {text}\r\n" for name, text in reply.headers]
         end = "" if one and one.keep else _CLOSE
-        return f"{_FIRST[reply.status]}{''.join(lines)}{self._server.date}{end}\r\n".encode(
-            "latin-1"
-        )
+        head = f"{_FIRST[reply.status]}{''.join(lines)}{self._server.date}{end}\r\n"
+        return head.encode("latin-1")
 
     def _answer(self, one: Received, head: bytes, body: bytes) -> None:
         self._running = None
@@ -197,8 +197,7 @@ class Connection(asyncio.Protocol):
         self._deaf = True
         self._drop_waiting()
         self._transport.write_eof()
-        one = self._parser.request
-        whole = one is None or one.whole
+        whole = not (one := self._parser.request) or one.whole
         self.deadline = self._loop.time() + (self.bounds.linger if whole else self.bounds.body_time)
 
     # what goes out, and time

@@ -156,6 +156,11 @@ class Received:
         self._release()
         self._wake()
 
+    def cut(self) -> None:
+        """Say that no more of the body comes."""
+        if not self.whole:
+            self.fail(Problem("bad_request", "the client left before the body was whole"))
+
     def answer(self) -> None:
         """Say that the request has its answer: nobody wants its body any more."""
         self.answered = True

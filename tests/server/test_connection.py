@@ -292,6 +292,27 @@ def test_a_write_whose_client_has_left_is_carried_out(server: Small) -> None:
     until(lambda: server.events == ["waits", "woken"])
 
 
+@pytest.mark.parametrize(
+    ("data", "event"), [(post(b"x", length=2), "refused POST bad_request"), (post(b"xy"), "body 2")]
+)
+def test_a_write_whose_client_leaves_before_it_has_begun_comes_to_an_end(
+    server: Small, data: bytes, event: str
+) -> None:
+    with closing(server.connect()):
+        until(lambda: server.server.connections)
+        (connection,) = server.server.connections
+
+        def at_once() -> None:
+            connection.data_received(data)
+            connection.eof_received()
+            connection.abort()
+
+        server.loop.call(at_once)
+        until(lambda: server.events)
+        until(lambda: not server.server.bodies.held)
+    assert server.events == [event]  # what is whole is carried out
+
+
 @pytest.mark.parametrize("half", [True, False])
 def test_a_cut_body_is_never_taken_for_a_whole_one(server: Small, half: bool) -> None:
     with ExitStack() as opened:
@@ -326,6 +347,13 @@ def test_at_the_end_what_is_in_flight_is_answered_and_nothing_new_begun() -> Non
             assert (got, headers["connection"]) == (expected, "close")
             assert ended(one)
         server.done.result(10)
+
+
+def test_who_comes_at_the_end_is_turned_away_at_once(server: Small) -> None:
+    assert asked(server, get("/ping"))[0] == 200  # the control
+    server.loop.call(setattr, server.server, "ending", True)
+    with closing(server.connect(get("/ping"))) as one:  # taken from the kernel just before
+        assert ended(one)
 
 
 def test_what_takes_too_long_at_the_end_is_cut_off() -> None:
