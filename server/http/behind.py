@@ -50,7 +50,7 @@ class Behind:
         if self._trusts(request):
             # what is wrong is raised again where the body is asked for: other checks come first
             with suppress(Problem):
-                await request.body()
+                await request.arrival()
         try:
             await asyncio.wait_for(self._places.acquire(), self._patience)
         except TimeoutError:

@@ -16,18 +16,16 @@ class Bounds:
     lines: int = 100  # of a head
     head_time: float = 10.0  # from its first byte, or from the connection's beginning
     body_time: float = 30.0
-    bodies: int = 512 * 2**20  # of all requests that are not yet answered
-    pipelined: int = (
-        8  # requests of one connection, the one that is carried out and those that wait behind it
-    )
+    # of all requests that are not yet answered; as text, one is up to four times as large
+    bodies: int = 128 * 2**20
+    # requests of one connection, the one that is carried out and those that wait behind it
+    pipelined: int = 8
     unread: int = 64 * 2**10  # of an answer; with more than that no further one is begun
     stall: float = 30.0  # in which at least `unread` of an answer is to be read
     unread_in_all: int = 512 * 2**20
     idle: float = 75.0
-    linger: float = (
-        2.0  # for the client to hang up after the last answer: to close at once may eat that answer
-    )
+    # for the client to hang up after the last answer: to close at once may eat that answer
+    linger: float = 2.0
     sweep: float = 1.0  # between two looks at the times above
-    grace: float = (
-        35.0  # for what is in flight at the end: a little more than PostgreSQL's statement_timeout
-    )
+    # for what is in flight at the end: a little more than PostgreSQL's statement_timeout
+    grace: float = 35.0

@@ -7,6 +7,8 @@ from urllib.parse import unquote_to_bytes
 from server.http.bounds import MAX_BODY, NEVER, Bounds
 from server.http.errors import Problem
 
+_WITH_BODY = ("POST", "PUT", "PATCH", "DELETE")  # what others send is dropped
+
 
 class Request(Protocol):
     """What a handler sees of a request.
@@ -22,7 +24,10 @@ class Request(Protocol):
         """Return a header by its name in lower case; several of one name are joined by commas."""
 
     async def body(self) -> bytes:
-        """Return the whole body. Raises Problem: 411, 413, 408 when it is late, 503 when too many come in."""
+        """Return the whole body, once: it is not kept.
+
+        Raises Problem: 411, 413, 408 when it is late, 400 when it is cut, 503 when too many come in.
+        """
 
 
 class Bodies:
@@ -100,7 +105,13 @@ class Received:
         return self.headers.get(name)
 
     async def body(self) -> bytes:
-        """See `Request`. Whoever waits here is cancelled when the client leaves."""
+        """See `Request`. It is counted until the answer: what is made of it takes as much room."""
+        await self.arrival()
+        parts, self._parts = self._parts, []
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    async def arrival(self) -> None:
+        """Wait until the body is whole. Raises what `body` raises; is cancelled when the client leaves."""
         if self._length < 0:  # one in chunks that is cut could not be told from one that has ended
             raise Problem("length_required", "send the body with a Content-Length, not in chunks")
         if self._length > MAX_BODY:
@@ -110,7 +121,6 @@ class Received:
             await self._rest()
         if self._problem:
             raise self._problem
-        return self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
 
     async def _rest(self) -> None:
         if self._expects and not self._size:
@@ -137,7 +147,9 @@ class Received:
 
     def take(self, data: bytes) -> None:
         """Keep a piece of the body, unless nobody is going to want it."""
-        if self.answered or self._problem or not 0 <= self._length <= MAX_BODY:
+        if self.answered or self._problem or self.method not in _WITH_BODY:
+            return
+        if not 0 <= self._length <= MAX_BODY:
             return
         if self._source.bodies.take(len(data)):
             self._size += len(data)

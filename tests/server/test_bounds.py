@@ -1,11 +1,16 @@
 """Every bound of a connection, and of all of them together: held at its limit, and missed where it is none."""
 
+import asyncio
 import socket
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
+from types import SimpleNamespace
 
 import pytest
 
+from server.http.bounds import MAX_BODY, NEVER, Bounds
+from server.http.request import Bodies, Received
 from tests.server.small import MIB, Small, answer, asked, ended, get, post, small
 from tests.server.test_connection import problem
 from tests.waiting import until
@@ -75,6 +80,19 @@ def test_a_head_has_so_many_bytes_and_lines(name: str, pieces: int) -> None:
         assert asked(server, post(b"x" * 5000, *["X: x"] * 8))[2] == b"5000"
     with small() as server:  # the control
         assert asked(server, data)[0] == 200
+
+
+def test_a_head_is_not_charged_for_what_came_before_it() -> None:
+    """A client that sends one request behind the other ends a body and begins a head in one packet."""
+    with small() as server, opened(server, post(b"", length=200_000)) as (one,):
+        until(lambda: any(other.deadline == NEVER for other in server.server.connections))
+        (connection,) = server.server.connections
+        for data in (b"x" * 200_000 + PING[:-2], PING[-2:] + post(b"x" * 200_000)[:-1]):
+            server.loop.call(connection.data_received, data)
+        assert answer(one)[2] == b"200000"
+        assert answer(one)[2] == b"pong"
+        one.sendall(b"x")
+        assert answer(one)[2] == b"200000"
 
 
 def test_a_head_that_never_ends_is_not_kept() -> None:
@@ -170,6 +188,51 @@ def test_all_bodies_together_have_so_many_bytes() -> None:
     with small(bodies=1001) as server, opened(server, *half):  # the control
         until(lambda: server.server.bodies.held == 900)
         assert asked(server, post(b"x" * 101))[2] == b"101"
+
+
+def test_the_largest_bodies_come_in_side_by_side() -> None:
+    largest = post(b"x" * MAX_BODY)
+    with small() as server:
+        with opened(server, *[largest[:-1]] * 8) as eight:
+            until(lambda: server.server.bodies.held == 8 * (MAX_BODY - 1), 30.0)
+            assert problem(asked(server, largest)) == (503, "unavailable")
+            for one in eight:
+                one.sendall(largest[-1:])
+                assert answer(one)[2] == b"%d" % MAX_BODY
+        until(lambda: server.server.bodies.held == 0)
+
+
+@pytest.mark.parametrize("parts", [[b"x" * MIB], [b"x" * MIB, b"y"]])
+def test_a_body_is_handed_out_and_not_kept_but_counted(parts: list[bytes]) -> None:
+    source = SimpleNamespace(bounds=Bounds(), bodies=Bodies(2 * MIB), go_on=None)
+    length = sum(map(len, parts))
+    received = Received(source, "POST", "/", {"content-length": str(length)}, keep=True)
+    before = [sys.getrefcount(part) for part in parts]
+    for part in parts:
+        received.take(part)
+    del part
+    received.end()
+    asyncio.run(received.arrival())
+    assert [sys.getrefcount(part) for part in parts] > before  # the control
+    assert asyncio.run(received.body()) == b"".join(parts)
+    assert [sys.getrefcount(part) for part in parts] == before
+    assert source.bodies.held == length
+    received.answer()
+    assert source.bodies.held == 0
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS", "POST"])
+def test_only_what_somebody_may_want_takes_room(method: str) -> None:
+    data = get("/wait", "Content-Length: 900", method=method) + b"x" * 900
+    with small(bodies=1000) as server, opened(server, data) as (one,):
+        until(lambda: server.places == 4)
+        kept = method == "POST"
+        assert server.server.bodies.held == 900 * kept
+        assert asked(server, post(b"x" * 101))[0] == (503 if kept else 200)
+        server.open_gate()
+        assert answer(one, head=method == "HEAD")[0] == 200
+        one.sendall(PING)  # and what follows is understood
+        assert answer(one)[2] == b"pong"
 
 
 def test_what_is_only_announced_takes_no_room() -> None:
