@@ -77,6 +77,12 @@ class Behind:
 
     def _answer(self, request: Received, call: "_Call") -> Reply:
         self._here.call = call
+        try:
+            return self._called(request)
+        finally:
+            del self._here.call  # it knows the answer, which may be large
+
+    def _called(self, request: Received) -> Reply:
         told: list[tuple[int, list[tuple[str, str]]]] = []
 
         def start_response(status: str, headers: list[tuple[str, str]], *_: object) -> Any:

@@ -1,6 +1,7 @@
 """Flask behind the loop: what a view sees, threads that are few, and the coroutine of a client that has left."""
 
 import asyncio
+import gc
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
@@ -211,6 +212,21 @@ def test_so_many_threads_and_a_bounded_wait_for_one() -> None:
         assert [answer(one)[2] for one in held] == [b"woken"] * 8
         assert asked(server, get("/stream"))[2] == b"ab"
         assert views.most == 8 == len(views.threads)
+
+
+def test_a_thread_does_not_keep_its_last_answer() -> None:
+    def held() -> list[Reply]:
+        return [one for one in gc.get_objects() if type(one) is Reply and one.body == b"woken"]
+
+    with behind() as (server, views):
+        with closing(server.connect(get("/wait"))) as one:
+            until(lambda: views.waiting == 1)
+            server.loop.call(views.gate.set)
+            assert answer(one)[2] == b"woken"
+        control = text(b"woken")
+        assert held()
+        del control
+        until(lambda: not held())
 
 
 @pytest.mark.parametrize("half", [True, False])
