@@ -1,12 +1,12 @@
 """A session for one server that takes nothing on trust.
 
-`requests` says what an address means, and `urllib3` connects, speaks TLS and keeps what is idle; a
-request itself goes straight to a connection of the pool, in one piece, since the two take four times
-as long over it as all the rest. What they lack is here in one place: a connect timeout of theirs also
-bounds the sending of a body, for which it is too short, and a read timeout each wait for the next
-byte. Here connecting has a bound of its own, and one deadline holds for all, but for two things that
-nobody can cut short from outside: the lookup of a name, and that each address of a name is tried for
-as long as the first one was.
+A session of `requests` says what an address means and owns the pool, in which `urllib3` connects,
+speaks TLS and keeps what is idle; a request itself goes straight to a connection of the pool, in one
+piece, since the two take four times as long over it as all the rest. What they lack is here in one
+place: a connect timeout of theirs also bounds the sending of a body, for which it is too short, and a
+read timeout each wait for the next byte. Here connecting has a bound of its own, and one deadline
+holds for all, but for two things that nobody can cut short from outside: the lookup of a name, and
+that each address of a name is tried for as long as the first one was.
 """
 
 from __future__ import annotations
@@ -19,13 +19,12 @@ from queue import Empty, Full
 from threading import Lock
 from time import monotonic
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
 
 import requests
-from requests.utils import DEFAULT_CA_BUNDLE_PATH
+from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
-from urllib3.exceptions import ClosedPoolError, HTTPError
+from urllib3.exceptions import ClosedPoolError, HTTPError, SSLError
 
 from qlib.received import Received, receive
 
@@ -150,6 +149,19 @@ class _SecurePool(_Pool, HTTPSConnectionPool):
     ConnectionCls = _SecureConnection
 
 
+class BoundedAdapter(HTTPAdapter):
+    """An adapter of `requests` whose pools hold connections with a deadline."""
+
+    def __init__(self) -> None:
+        """Keep enough idle connections for a process full of threads."""
+        super().__init__(pool_maxsize=_CONNECTIONS_KEPT)
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        """Put the bounded connections in the place of the plain ones."""
+        super().init_poolmanager(*args, **kwargs)
+        self.poolmanager.pool_classes_by_scheme = {"http": _Pool, "https": _SecurePool}
+
+
 class _Way(NamedTuple):
     """Where requests go, and what stands in the head of each."""
 
@@ -167,20 +179,19 @@ class Session:
     def __init__(self, url: str, token: str | None = None, client: str | None = None) -> None:
         """Prepare the headers that all requests share; nothing is sent yet."""
         self._url = url
-        self._bundle = os.environ.get("REQUESTS_CA_BUNDLE") or DEFAULT_CA_BUNDLE_PATH
         self._way: _Way | None = None
         self._lock = Lock()
-        self._headers = {
-            "Accept": "application/json",
-            "Accept-Encoding": "identity",
-            "Connection": "keep-alive",
-            "Content-Type": "application/json",
-            "User-Agent": "qlib",
-        }
+        self._session = requests.Session()
+        self._session.trust_env = False
+        self._session.verify = os.environ.get("REQUESTS_CA_BUNDLE") or True
+        self._session.mount(url, BoundedAdapter())
+        headers = self._session.headers
+        headers.update({"Accept": "application/json", "Content-Type": "application/json"})
+        headers.update({"Accept-Encoding": "identity", "User-Agent": "qlib"})
         if token:
-            self._headers["Authorization"] = f"Bearer {token}"
+            headers["Authorization"] = f"Bearer {token}"
         if client:
-            self._headers["Queue-Client"] = client
+            headers["Queue-Client"] = client
 
     def exchange(self, method: str, target: str, body: bytes | None, seconds: float) -> Received:
         """Send one request and return the answer; the seconds bound all of it together.
@@ -196,10 +207,12 @@ class Session:
 
     def close(self) -> None:
         """Close the connections; the next request opens new ones."""
-        with self._lock:
+        with self._lock:  # whoever looks for a way meanwhile waits, and finds a new pool
             way, self._way = self._way, None
-        if way:
-            way.pool.close()
+            if way:
+                # now: by itself it waits until nothing refers to it, an exception's traceback, say
+                way.pool.close()
+            self._session.close()
 
     def _exchange(self, method: str, target: str, body: bytes | None, seconds: float) -> Received:
         way = self._way or self._found()
@@ -213,20 +226,17 @@ class Session:
         """Return the way, the same for all threads."""
         with self._lock:
             if not self._way:
-                address: Any = requests.Request("GET", self._url, headers=self._headers).prepare()
-                pool: Any = _pool(address.url, self._bundle)
+                verify = self._session.verify
+                address: Any = self._session.prepare_request(requests.Request("GET", self._url))
+                adapter: Any = self._session.get_adapter(self._url)
+                pool = adapter.get_connection_with_tls_context(address, verify)
+                try:
+                    adapter.cert_verify(pool, address.url, verify, None)
+                except OSError as error:  # no such file
+                    raise NotSent("nothing was sent") from SSLError(error)
                 head = pool._new_conn().written(address.headers)
                 self._way = _Way(pool, address.path_url.rstrip("/"), head)
             return self._way
-
-
-def _pool(url: str, bundle: str) -> _Pool:
-    parts: Any = urlsplit(url)
-    if parts.scheme == "http":
-        return _Pool(parts.hostname, parts.port, maxsize=_CONNECTIONS_KEPT)
-    trusted = {"ca_cert_dir" if os.path.isdir(bundle) else "ca_certs": bundle}
-    options: Any = {"cert_reqs": "CERT_REQUIRED", **trusted}
-    return _SecurePool(parts.hostname, parts.port, maxsize=_CONNECTIONS_KEPT, **options)
 
 
 def _left(deadline: float) -> float:

@@ -43,7 +43,7 @@ def test_a_request_is_the_one_that_requests_would_send(
     with hostile(GOOD, GOOD) as server:
         url = server.url + base
         with closing(Session(url, "secret", "me")) as session, requests.Session() as other:
-            other.headers = session._headers
+            other.headers = session._session.headers
             other.trust_env = False
             ours = session.exchange(method, "/topics/a-b?limit=7&wait=0.5", body, 5.0)
             theirs = other.request(

@@ -46,8 +46,10 @@ def test_settings_come_from_arguments_then_the_environment(monkeypatch):
 def test_certificates_are_verified(monkeypatch, tmp_path):
     monkeypatch.delenv("REQUESTS_CA_BUNDLE", raising=False)
     assert trusted() == (DEFAULT_CA_BUNDLE_PATH, None)
-    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/etc/own.pem")
-    assert trusted() == ("/etc/own.pem", None)
+    own = tmp_path / "own.pem"
+    own.touch()
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(own))
+    assert trusted() == (str(own), None)
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path))
     assert trusted() == (None, str(tmp_path))
 
