@@ -25,7 +25,7 @@ def store_in_order(rows: Iterable[Rows], store: Store) -> Sequence[int]:
         error.published = batches.joined(line.stored)
         raise
     except BaseException as error:
-        doubt = "; the batch under way may be stored, too" if line.is_under_way else ""
+        doubt = "; the batch under way may be stored, too" if line.is_in_doubt else ""
         error.add_note(f"publish_many had stored {batches.told(line.stored)}{doubt}")
         raise
     finally:
@@ -34,7 +34,7 @@ def store_in_order(rows: Iterable[Rows], store: Store) -> Sequence[int]:
 
 
 class _Line:
-    """The batches of one call: what is `stored`, and whether one is under way in a thread.
+    """The batches of one call: what is `stored`, and whether one was sent that may be stored.
 
     The caller's thread draws and encodes the rows, and the other one sends. So generators and
     `default` run where they always did, and Ctrl-C need not wait for the server.
@@ -42,7 +42,8 @@ class _Line:
 
     def __init__(self, store: Store) -> None:
         self.stored: list[range] = []
-        self.is_under_way = False
+        self.is_in_doubt = False
+        self._is_awaited = False  # from the thread
         self._store = store
         self._ended = False
         self._sending: Thread | None = None
@@ -54,7 +55,8 @@ class _Line:
             for batch in batches.split(self._drawn(rows)):
                 self._settle()
                 if self._ended:  # there is nothing to do meanwhile
-                    self.stored.append(self._store(batch))
+                    self.is_in_doubt = True
+                    self._keep(self._store(batch))
                 else:
                     self._send(batch)
         except Exception:
@@ -63,7 +65,7 @@ class _Line:
 
     def _drawn(self, rows: Iterable[Rows]) -> Iterator[Rows]:
         for row in rows:
-            if self.is_under_way and not self._answers.empty():
+            if self._is_awaited and not self._answers.empty():
                 self._settle()  # if it failed, nobody waits for rows that may be long in coming
             yield row
         self._ended = True
@@ -71,34 +73,38 @@ class _Line:
     def _send(self, batch: Encoded) -> None:
         if self._sending is None:
             # A daemon, so that nobody who was interrupted waits for it.
-            self._sending = Thread(target=self._run, name="qlib.publish_many", daemon=True)
-            self._sending.start()
-        self.is_under_way = True
+            thread = Thread(target=self._run, name="qlib.publish_many", daemon=True)
+            thread.start()
+            self._sending = thread
+        self.is_in_doubt = self._is_awaited = True
         self._batches.put(batch)
         self._settle(_HEAD_START)
 
     def _settle(self, timeout: float | None = None) -> None:
         """Wait until the batch under way is answered, if there is one, or until the time is over."""
-        if not self.is_under_way:
+        if not self._is_awaited:
             return
         try:
             answer = self._answers.get(timeout=timeout)
         except Empty:
             return
-        self.is_under_way = False
+        self._is_awaited = False
         try:
             if isinstance(answer, BaseException):
                 raise answer
-            self.stored.append(answer)
+            self._keep(answer)
         finally:
             del answer  # its traceback leads back to here
 
+    def _keep(self, offsets: range) -> None:
+        self.stored.append(offsets)
+        self.is_in_doubt = False  # last: Ctrl-C may come between
+
     def end(self) -> None:
         """Let the thread end, and wait for that if nothing is under way."""
-        if self._sending is not None:
-            self._batches.put(None)
-            if not self.is_under_way:
-                self._sending.join()
+        self._batches.put(None)
+        if self._sending is not None and not self._is_awaited:
+            self._sending.join()
 
     def _run(self) -> None:
         while batch := self._batches.get():

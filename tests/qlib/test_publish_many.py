@@ -307,20 +307,29 @@ def test_a_failed_batch_is_told_before_the_next_one_is_full(publishing):
 PROGRAM = """
 import sys
 from qlib import QPublisher
-QPublisher(sys.argv[1]).publish_many("orders", range(3000))
+QPublisher(sys.argv[1]).publish_many("orders", range(int(sys.argv[2])))
 """
 
 
-def test_ctrl_c_does_not_wait_for_the_batch_under_way():
-    with hostile(accept, fake.hang) as state:
+@pytest.mark.parametrize(
+    ("rows", "note"),
+    [
+        (3000, "1000 messages, offsets 1 to 1000"),
+        (2000, "1000 messages, offsets 1 to 1000"),
+        (1, "nothing"),
+    ],
+)
+def test_ctrl_c_does_not_wait_for_the_batch_under_way(rows, note):
+    steps = [accept] * (rows > 1)
+    with hostile(*steps, fake.hang) as state:
         program = subprocess.Popen(
-            [sys.executable, "-c", PROGRAM, state.url],
+            [sys.executable, "-c", PROGRAM, state.url, str(rows)],
             env={**os.environ, "PYTHONPATH": str(ROOT)},
             stderr=subprocess.PIPE,
             text=True,
         )
         try:
-            until(lambda: len(state.seen) == 2)
+            until(lambda: len(state.seen) == len(steps) + 1)
             program.send_signal(signal.SIGINT)
             _, said = program.communicate(timeout=20)
         finally:
@@ -328,11 +337,37 @@ def test_ctrl_c_does_not_wait_for_the_batch_under_way():
             program.wait()
         assert state.finished == []
     assert program.returncode == -signal.SIGINT
-    stored = "publish_many had stored 1000 messages, offsets 1 to 1000"
     assert said.splitlines()[-2:] == [
         "KeyboardInterrupt",
-        f"{stored}; the batch under way may be stored, too",
+        f"publish_many had stored {note}; the batch under way may be stored, too",
     ]
+
+
+@pytest.mark.parametrize("rows", [1, 1500])
+def test_ctrl_c_at_an_answer_leaves_no_batch_out(rows):
+    class Interrupted(list[range]):
+        def append(self, it: range) -> None:
+            raise KeyboardInterrupt
+
+    line = sending._Line(lambda batch: range(len(batch)))
+    line.stored = Interrupted()
+    with pytest.raises(KeyboardInterrupt):
+        line.store([(1, (b"1",))] * rows)
+    line.end()
+    assert line.is_in_doubt
+
+
+def test_a_thread_that_cannot_start_leaves_nothing_behind(publishing, monkeypatch):
+    def no_thread(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    state, publisher = publishing(accept, accept)
+    with monkeypatch.context() as full:
+        full.setattr(threading.Thread, "start", no_thread)
+        with pytest.raises(RuntimeError, match="can't start") as raised:
+            publisher.publish_many("orders", range(1500))
+    assert raised.value.__notes__ == ["publish_many had stored nothing"]
+    assert publisher.publish_many("orders", range(1500)) == range(1, 1501)
 
 
 def test_a_batch_in_doubt_tells_what_was_published(publishing):
