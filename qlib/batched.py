@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from threading import Event
+from threading import TIMEOUT_MAX, Event
+from time import monotonic
 
 from qlib.batches import Encoded
 from qlib.errors import InvalidRequest, MessageTooLarge, OutcomeUnknown, QueueError
@@ -14,6 +15,8 @@ _NULL = b"null"
 NUL = b"\\u0000"
 _NUL_IN_TEXT = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 LARGEST_MESSAGE = 2**20 - len(_NULL)  # among messages with headers, those of one without count
+
+BATCH_BYTES = 4 * 2**20
 
 # The JSON of key and headers.
 Beside = tuple[bytes, bytes]
@@ -68,6 +71,10 @@ class Batched:
         self.error: QueueError | None = None
         self._settled = Event()  # one for all handles: it costs more than a message
 
+    def takes(self, size: int) -> bool:
+        """Tell whether there is room for one more message."""
+        return len(self.payloads) < self.most and self.size + size <= BATCH_BYTES
+
     def encoded(self) -> tuple[list[str], Encoded]:
         """Return the names of the columns that are needed, and their texts."""
         columns: dict[str, Iterable[bytes]] = {"payloads": self.payloads}
@@ -106,4 +113,9 @@ class Batched:
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until it is done; tell whether it is."""
-        return self.done or self._settled.wait(timeout)
+        if timeout is None:
+            return self.done or self._settled.wait()
+        end = monotonic() + timeout
+        while not self.done and (left := end - monotonic()) > 0:
+            self._settled.wait(min(left, TIMEOUT_MAX))
+        return self.done

@@ -58,3 +58,13 @@ def not_sent(failure: QueueError) -> NotSent:
     error = NotSent(str(failure))
     error.__cause__ = failure
     return error
+
+
+def bare(error: QueueError) -> QueueError:
+    """Return it without tracebacks, its own and those behind it: their frames keep the messages."""
+    errors: list[BaseException | None] = [error]
+    for one in errors:
+        if one is not None:
+            one.__traceback__ = None
+            errors += [it for it in (one.__cause__, one.__context__) if it not in errors]
+    return error

@@ -3,15 +3,34 @@
 from __future__ import annotations
 
 from itertools import count
+from os import getpid
 from threading import Lock
 from uuid import uuid4
 
 from qlib import batches
 from qlib.errors import OutcomeUnknown, QueueError
-from qlib.process import begin_anew_in_children
+from qlib.process import OfProcess, begin_anew_in_children
 from qlib.reading import Stored, read
 from qlib.transport import Transport
 from qlib.values import to_json
+
+
+class _Producer:
+    """A name, and the numbers that are given under it."""
+
+    def __init__(self) -> None:
+        self.name = uuid4().hex
+        self._numbers = count(1)
+        self._lock = Lock()
+
+    def anew(self) -> _Producer:
+        # A child would go on counting where its parent does: under the parent's name its messages
+        # would pass for repetitions, and be dropped.
+        return _Producer()
+
+    def number(self) -> int:
+        with self._lock:
+            return next(self._numbers)
 
 
 class Numbered:
@@ -20,14 +39,11 @@ class Numbered:
     def __init__(self, transport: Transport) -> None:
         """Make up the producer's name; nothing is sent yet."""
         self._transport = transport
-        self._forked()
+        self._producer = OfProcess(_Producer())
         begin_anew_in_children(self)
 
     def _forked(self) -> None:
-        # A child would go on counting where its parent does: under the parent's name its messages
-        # would pass for repetitions, and be dropped.
-        self._lock = Lock()
-        self._producer, self._sequence = uuid4().hex, count(1)
+        self._producer[getpid()]
 
     def store(
         self, topic: str, names: list[str], batch: batches.Encoded, sequence: int | None = None
@@ -59,5 +75,5 @@ class Numbered:
             raise
 
     def _number(self, sequence: int | None) -> tuple[str, int]:
-        with self._lock:
-            return self._producer, next(self._sequence) if sequence is None else sequence
+        producer = self._producer[getpid()]
+        return producer.name, producer.number() if sequence is None else sequence

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import atexit
 import logging
+import os
 import sys
-from typing import Protocol
+from multiprocessing.util import Finalize, register_after_fork
+from typing import Protocol, Self, TypeVar
 from weakref import WeakSet
-
-from qlib.errors import QueueError
 
 
 class Forking(Protocol):
@@ -22,6 +22,35 @@ class Closing(Protocol):
 
     def close(self) -> None:
         """Give up what is held."""
+
+
+class Heritable(Protocol):
+    """What a forked child has its own one of."""
+
+    def anew(self) -> Self:
+        """Return the child's; what waits for this one in the child is released."""
+
+
+Thing = TypeVar("Thing", bound=Heritable)
+
+
+class OfProcess(dict[int, Thing]):
+    """What belongs to a process, under its id: `it[getpid()]`; a forked child's is made anew.
+
+    The hook below does so at once, but a fork that is made in C calls none.
+    """
+
+    def __init__(self, thing: Thing) -> None:
+        """Begin with the one of this process."""
+        super().__init__({os.getpid(): thing})
+
+    def __missing__(self, process: int) -> Thing:
+        """Put the child's in the place of its parent's."""
+        for other, thing in list(self.items()):
+            if other != process:
+                self.setdefault(process, thing.anew())  # threads agree on one
+                self.pop(other, None)
+        return self[process]
 
 
 _forking: WeakSet[Forking] = WeakSet()
@@ -54,12 +83,17 @@ def _exiting() -> None:
     for it in list(_open):
         try:
             it.close()
-        except QueueError as error:
+        except Exception as error:  # each has its turn
             _log.error("%r was not closed, and not all of it is stored: %s", it, error)
 
 
-atexit.register(_exiting)
-if sys.platform != "win32":
-    from os import register_at_fork
+def _exiting_early(_: object = None) -> None:
+    # A process of multiprocessing ends without `atexit`.
+    Finalize(None, _exiting, exitpriority=0)
 
-    register_at_fork(after_in_child=_forked)
+
+atexit.register(_exiting)
+_exiting_early()
+register_after_fork(_exiting, _exiting_early)  # which begins with none
+if sys.platform != "win32":
+    os.register_at_fork(after_in_child=_forked)

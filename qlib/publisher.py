@@ -194,10 +194,11 @@ class QPublisher:
 
         Until its handle tells the offset, a message is not stored: a process that is killed loses
         what is pending. Nothing is lost at the end of the block, however it is left, or at the end
-        of the interpreter: what was accepted is sent before. Batches are numbered, so that retries
-        store them once; what a failed batch means is said at its handles and by `flush`, `close` and
-        the end of the block. To keep the order, nothing is sent after it: what is pending then, and
-        every further `publish`, raises NotSent. Make another buffer to go on. Raises InvalidRequest.
+        of the interpreter or of a process of `multiprocessing`: what was accepted is sent before.
+        Batches are numbered, so that retries store them once; what a failed batch means is said at
+        its handles and by `flush`, `close` and the end of the block. To keep the order, nothing is
+        sent after it: what is pending then, and every further `publish`, raises NotSent. Make
+        another buffer to go on. Raises InvalidRequest.
         """
         return Buffered(topic, self._to_json, self._numbered.store, linger, batch, pending)
 

@@ -23,8 +23,13 @@ from qlib import (
     TopicNotFound,
     Unavailable,
     batched,
-    buffered,
+    numbered,
+    pending,
+    process,
 )
+from qlib.batches import Encoded
+from qlib.numbered import Numbered
+from qlib.pending import Pending
 from tests.forked import in_child
 from tests.proxy import delaying
 from tests.qlib import hostile as fake
@@ -54,6 +59,10 @@ class Gate:
 
 def sent(state: Hostile) -> list[list[object]]:
     return [seen.body["payloads"] for seen in state.seen]
+
+
+def inside(out: Buffered) -> Pending:
+    return out._pending[os.getpid()]
 
 
 def threads() -> list[threading.Thread]:
@@ -117,7 +126,7 @@ def test_a_full_batch_is_sent_at_once_and_another_one_after_its_time(publishing)
 
 def test_a_batch_is_sent_when_its_first_message_is_so_old(publishing, monkeypatch):
     now = [100.0]
-    monkeypatch.setattr(buffered, "monotonic", lambda: now[0])
+    monkeypatch.setattr(pending, "monotonic", lambda: now[0])
     state, publisher = publishing(accept)
     with publisher.buffered("orders", linger=0.05) as out:
         out.publish(1)
@@ -130,7 +139,7 @@ def test_a_batch_is_sent_when_its_first_message_is_so_old(publishing, monkeypatc
 
 
 def test_batches_are_bounded_by_bytes(publishing, monkeypatch):
-    monkeypatch.setattr(buffered, "_BATCH_BYTES", 100)
+    monkeypatch.setattr(batched, "BATCH_BYTES", 100)
     state, publisher = publishing(*[accept] * 9)
     rows = ["x" * 30, "é" * 15, "x" * 500, "y", "z"]
     with publisher.buffered("orders", linger=LONG) as out:
@@ -223,14 +232,15 @@ def test_a_batch_does_not_overtake_the_one_before_it(server, topic):
 def test_control_a_batch_that_is_sent_early_is_caught(server, topic, monkeypatch):
     early: list[threading.Thread] = []
 
-    def send_early(out: Buffered, batch: batched.Batched) -> None:
-        """Take a batch for stored while it is under way: a bug."""
-        args = (out.topic, *batch.encoded())
-        early.append(threading.Thread(target=out._store, args=args))
-        early[-1].start()
-        out._settle(batch, range(1, len(batch.payloads) + 1))
+    store = Numbered.store
 
-    monkeypatch.setattr(Buffered, "_send", send_early)
+    def store_early(numbered: Numbered, topic: str, names: list[str], batch: Encoded) -> range:
+        """Take a batch for stored while it is under way: a bug."""
+        early.append(threading.Thread(target=store, args=(numbered, topic, names, batch)))
+        early[-1].start()
+        return range(1, len(batch) + 1)
+
+    monkeypatch.setattr(Numbered, "store", store_early)
     with pytest.raises(AssertionError, match=r"== \[0, 1, 2"):
         stored_in_order(server, topic)
     for thread in early:
@@ -270,27 +280,27 @@ def test_threads_share_a_buffer(server, topic):
 @pytest.mark.parametrize("bound", ["messages", "bytes"])
 def test_publish_waits_for_room(publishing, monkeypatch, bound):
     if bound == "bytes":
-        monkeypatch.setattr(buffered, "_BATCH_BYTES", 3)
-        monkeypatch.setattr(buffered, "_PENDING_BYTES", 3)
+        monkeypatch.setattr(batched, "BATCH_BYTES", 3)
+        monkeypatch.setattr(pending, "_PENDING_BYTES", 3)
     gate = Gate()
     state, publisher = publishing(gate, accept, timeout=20.0)
-    pending = 3 if bound == "messages" else 1000
-    with publisher.buffered("orders", linger=LONG, pending=pending) as out:
+    most = 3 if bound == "messages" else 1000
+    with publisher.buffered("orders", linger=LONG, pending=most) as out:
         for number in range(3):
             out.publish(number)
         with running(lambda: out.publish(3).result(10)) as came:
             until(lambda: state.seen)  # at once: nobody adds to it meanwhile
             assert (sent(state), came) == ([[0, 1, 2]], [])
             gate.open.set()
-            until(lambda: out._filling)
+            until(lambda: inside(out)._filling)
             out.flush()
         assert came == [4]
-        assert (out._count, out._size) == (0, 0)
+        assert (inside(out)._count, inside(out)._size) == (0, 0)
 
 
 def test_a_message_larger_than_what_may_wait_is_sent(publishing, monkeypatch):
-    monkeypatch.setattr(buffered, "_BATCH_BYTES", 30)
-    monkeypatch.setattr(buffered, "_PENDING_BYTES", 30)
+    monkeypatch.setattr(batched, "BATCH_BYTES", 30)
+    monkeypatch.setattr(pending, "_PENDING_BYTES", 30)
     state, publisher = publishing(accept, accept)
     with publisher.buffered("orders", linger=LONG) as out:
         out.publish("x" * 100)
@@ -440,17 +450,137 @@ def test_the_same_error_is_raised_anew(publishing):
 
 def test_what_nobody_expected_hangs_nobody(publishing, monkeypatch):
     _, publisher = publishing()
-    out = publisher.buffered("orders")
 
     def broken(*_: object) -> range:
         raise MemoryError
 
-    monkeypatch.setattr(out, "_store", broken)
+    monkeypatch.setattr(publisher._numbered, "store", broken)
+    out = publisher.buffered("orders")
     with pytest.raises(OutcomeUnknown, match="MemoryError") as raised:
         out.publish(1).result(10)
     assert isinstance(raised.value.__cause__, MemoryError)
     with pytest.raises(OutcomeUnknown):
         out.close()
+
+
+def test_an_error_that_is_kept_keeps_no_frames(publishing):
+    _, publisher = publishing(*[cut] * 500, timeout=0.1)
+    out = publisher.buffered("orders")
+    handle = out.publish("x" * 1000)
+    with pytest.raises(OutcomeUnknown):
+        out.close()
+    errors: list[BaseException | None] = [handle._batch.error]
+    for error in errors:
+        if error is not None:
+            assert error.__traceback__ is None
+            errors += [error.__cause__, error.__context__]
+    assert len(errors) > 3  # there were some behind it
+
+
+def test_a_thread_that_cannot_start_is_tried_again(publishing, monkeypatch):
+    state, publisher = publishing(accept)
+
+    def no_thread(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with publisher.buffered("orders", linger=LONG) as out:
+        with monkeypatch.context() as full:
+            full.setattr(threading.Thread, "start", no_thread)
+            with pytest.raises(RuntimeError, match="can't start"):
+                out.publish(1)
+            out.flush()
+        handle = out.publish(2)
+    assert (sent(state), handle.result(0)) == ([[2]], 1)
+
+
+@pytest.mark.parametrize("wait", [1e10, 1e300])
+def test_waits_may_be_longer_than_a_lock_can_wait(publishing, wait):
+    state, publisher = publishing(accept)
+    with publisher.buffered("orders", linger=wait) as out:
+        handle = out.publish(1)
+        with running(lambda: handle.result(wait)) as came:
+            until(lambda: handle._batch._settled._cond._waiters)
+            out.flush()
+    assert (sent(state), came) == ([[1]], [1])
+
+
+def test_the_thread_does_not_die_in_silence(publishing, monkeypatch):
+    def broken(_: Pending) -> None:
+        raise OverflowError
+
+    monkeypatch.setattr(Pending, "_next", broken)
+    state, publisher = publishing()
+    out = publisher.buffered("orders", linger=LONG)
+    with pytest.raises(OutcomeUnknown, match="OverflowError"):
+        out.publish(1).result(10)
+    with pytest.raises(NotSent):
+        out.publish(2)
+    with pytest.raises(OutcomeUnknown, match="the 1 of this batch may be"):
+        out.close()
+    assert state.seen == []
+
+
+# Signals
+
+
+class Interrupted(list[bytes]):
+    """Payloads; Ctrl-C comes once, right before or after one is appended."""
+
+    def __init__(self, payloads: list[bytes], when: str) -> None:
+        super().__init__(payloads)
+        self.when = when
+
+    def append(self, it: bytes) -> None:
+        when, self.when = self.when, ""
+        if when != "before":
+            super().append(it)
+        if when:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_message_has_its_own_key_when_ctrl_c_breaks_a_call_off(publishing, when):
+    state, publisher = publishing(accept)
+    with publisher.buffered("orders", linger=LONG) as out:
+        batch = out.publish(0)._batch
+        batch.payloads = Interrupted(batch.payloads, when)
+        with pytest.raises(KeyboardInterrupt):
+            out.publish(1, "one")
+        out.publish(2)
+        out.publish(3, "three")
+    (body,) = (seen.body for seen in state.seen)
+    keys = dict(zip(body["payloads"], body["keys"], strict=True))
+    assert keys == {0: None, 2: None, 3: "three"} | ({1: "one"} if when == "after" else {})
+
+
+def test_a_batch_that_ctrl_c_left_full_takes_no_more(publishing):
+    state, publisher = publishing(accept, accept)
+    with publisher.buffered("orders", linger=LONG, batch=2) as out:
+        batch = out.publish(1)._batch
+        batch.payloads = Interrupted(batch.payloads, "after")
+        with pytest.raises(KeyboardInterrupt):
+            out.publish(2)
+        out.publish(3)
+    assert sent(state) == [[1, 2], [3]]
+
+
+def test_ctrl_c_while_the_thread_starts_leaves_one_that_sends(publishing, monkeypatch):
+    state, publisher = publishing(accept, accept)
+    start = threading.Thread.start
+
+    def interrupted(thread: threading.Thread) -> None:
+        start(thread)
+        raise KeyboardInterrupt
+
+    with publisher.buffered("orders", linger=LONG, batch=1) as out:
+        with monkeypatch.context() as signalled:
+            signalled.setattr(threading.Thread, "start", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                out.publish(1)
+        until(lambda: inside(out)._sender)
+        first, second = out.publish(2), out.publish(3)
+        until(lambda: len(threads()) == 1)
+    assert (sent(state), first.result(0), second.result(0)) == ([[2], [3]], 1, 2)
 
 
 # The end
@@ -505,7 +635,7 @@ def test_who_waits_for_room_is_told_that_it_was_closed(publishing):
     out = publisher.buffered("orders", linger=0, pending=1)
     out.publish(1)
     with running(lambda: out.publish(2)) as came:
-        until(lambda: state.seen and out._room._waiters)
+        until(lambda: state.seen and inside(out)._room._waiters)
         with running(out.close):
             until(lambda: came)
             gate.open.set()
@@ -536,7 +666,7 @@ def program(state_url: str, body: str) -> subprocess.Popen[str]:
     )
 
 
-@pytest.mark.parametrize("end", ["", "sys.exit()", "raise ValueError"])
+@pytest.mark.parametrize("end", ["", "sys.exit()", "raise ValueError", "del out"])
 def test_what_nobody_closed_is_sent_when_the_interpreter_ends(end):
     unclosed = (
         f"out = pub.buffered('orders', linger=3600)\nfor n in range(3): out.publish(n)\n{end}"
@@ -553,6 +683,44 @@ def test_what_cannot_be_sent_when_the_interpreter_ends_is_told():
         _, said = program(state.url, unclosed).communicate(timeout=60)
     assert said.startswith("Buffered('orders') was not closed, and not all of it is stored: There")
     assert "0 are stored, the 3 of this batch are not" in said
+
+
+def test_each_has_its_turn_when_the_interpreter_ends(publishing, monkeypatch, caplog):
+    class Broken:
+        def close(self) -> None:
+            raise RuntimeError("broken")
+
+    class Open(list[object]):
+        discard = list.remove
+
+    state, publisher = publishing(accept)
+    out = publisher.buffered("orders", linger=LONG)
+    out.publish(1)
+    monkeypatch.setattr(process, "_open", Open([Broken(), out, Broken()]))
+    process._exiting()
+    assert sent(state) == [[1]]
+    assert [record.message.endswith("stored: broken") for record in caplog.records] == [True] * 2
+    monkeypatch.undo()
+    process.forget(out)
+
+
+CHILD = """
+from multiprocessing import get_context
+heir = pub.buffered('orders', linger=3600)
+def work():
+    own = pub.buffered('orders', linger=3600)
+    {}.publish(1)
+child = get_context('fork').Process(target=work)
+child.start()
+child.join()
+"""
+
+
+@pytest.mark.parametrize("out", ["own", "heir"])
+def test_what_nobody_closed_is_sent_when_a_process_of_multiprocessing_ends(out):
+    with hostile(accept) as state:
+        _, said = program(state.url, CHILD.format(out)).communicate(timeout=60)
+        assert (sent(state), said) == ([[1]], "")
 
 
 BLOCKED = """
@@ -579,7 +747,10 @@ def test_ctrl_c_ends_every_wait(blocked):
             running.kill()
             running.wait()
         assert state.finished == []
-    assert said.rstrip().endswith("KeyboardInterrupt")
+    assert said.splitlines()[-2:] == [
+        "KeyboardInterrupt",
+        "Buffered('orders'): messages without an answer: 1",
+    ]
 
 
 # Forks
@@ -624,11 +795,54 @@ def test_a_child_publishes_what_is_its_own(publishing):
     assert len({seen.body["producer"] for seen in state.seen}) == 2
 
 
+FORKED_IN_C = """
+import ctypes
+out = pub.buffered("orders", linger=3600)
+handle = out.publish("parent's")
+pub.publish("orders", 0)
+child = ctypes.PyDLL(None).fork()
+if not child:
+    {}
+    os._exit(0)
+os.waitpid(child, 0)
+out.close()
+"""
+ACTS = {
+    "out.publish(1), out.flush()": [1],
+    "out.publish(1), out.close()": [1],
+    "out.flush(), out.close()": None,
+    "out.close()": None,
+    "pub.publish('orders', 1)": [1],
+}
+
+
+def a_fork_in_c_is_noticed(act: str) -> None:
+    with hostile(accept, accept, accept) as state:
+        running = program(state.url, FORKED_IN_C.format(act))
+        try:
+            _, said = running.communicate(timeout=20)
+        finally:
+            running.kill()
+            running.wait()
+        childs = [ACTS[act]] if ACTS[act] else []
+        assert (sent(state), said) == ([[0], *childs, ["parent's"]], "")
+        names = [seen.body["producer"] for seen in state.seen]
+    assert names[0] == names[-1]
+    assert names.count(names[0]) == 2
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no fork")
+@pytest.mark.parametrize("act", ACTS)
+def test_a_fork_that_calls_no_hook_is_noticed(act):
+    a_fork_in_c_is_noticed(act)
+
+
 def a_child_waits_for_no_lock(publishing) -> None:
     state, publisher = publishing(accept, accept)
     with publisher.buffered("orders", linger=LONG) as out:
         handle = out.publish(1)
-        with out._lock, handle._batch._settled._cond, publisher._numbered._lock:  # as others may
+        producer = publisher._numbered._producer[os.getpid()]
+        with inside(out)._lock, handle._batch._settled._cond, producer._lock:  # as others may
             assert in_child(lambda: (failure(handle), out.publish(2), out.flush())).endswith(
                 "None)"
             )
@@ -639,20 +853,12 @@ def test_a_child_waits_for_no_lock_that_another_thread_held(publishing):
     a_child_waits_for_no_lock(publishing)
 
 
-@pytest.mark.parametrize("kind", ["Buffered", "Numbered"])
+@pytest.mark.parametrize("kind", [Pending, numbered._Producer])
 def test_control_a_child_that_goes_on_with_the_locks_is_caught(publishing, monkeypatch, kind):
-    from qlib import numbered
     from tests import forked
 
     monkeypatch.setattr(forked, "PATIENCE", 0.5)
-    owner = Buffered if kind == "Buffered" else numbered.Numbered
-    begin = owner._forked
-
-    def go_on(it: object) -> None:
-        if not hasattr(it, "_lock"):
-            begin(it)
-
-    monkeypatch.setattr(owner, "_forked", go_on)
+    monkeypatch.setattr(kind, "anew", lambda it: it)
     with pytest.raises(AssertionError):
         a_child_waits_for_no_lock(publishing)
 

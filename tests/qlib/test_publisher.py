@@ -1,5 +1,6 @@
 """The publishing side against a scripted server: routes, batches, numbering and doubt."""
 
+import os
 import threading
 from datetime import UTC, datetime
 
@@ -7,7 +8,7 @@ import pytest
 
 import qlib
 from qlib import InvalidRequest, OutcomeUnknown, QPublisher, Reset, Unavailable
-from qlib.numbered import Numbered
+from qlib.numbered import Numbered, _Producer
 from tests.forked import in_child
 from tests.qlib import hostile as fake
 from tests.qlib.hostile import answer, busy, cut, hostile, stored, unsure
@@ -200,7 +201,7 @@ def test_control_a_number_given_twice_is_caught(publishing, monkeypatch):
 def check_a_child_has_a_name_of_its_own(publishing) -> None:
     state, publisher = publishing(stored(1), stored(2), stored(3))
     publisher.publish("orders", 1)
-    with publisher._numbered._lock:  # as another thread may at that moment
+    with publisher._numbered._producer[os.getpid()]._lock:  # as another thread may at that moment
         assert in_child(lambda: publisher.publish("orders", 1)) == "2"
     assert publisher.publish("orders", 1) == 3
     first, second, third = (seen.body for seen in state.seen)
@@ -214,14 +215,11 @@ def test_a_forked_child_publishes_under_its_own_name_and_connection(publishing):
 
 
 def test_control_a_child_under_its_parents_name_is_caught(publishing, monkeypatch):
-    begin = Numbered._forked
+    def go_on(producer: _Producer) -> _Producer:
+        producer._lock = threading.Lock()
+        return producer
 
-    def go_on(numbered: Numbered) -> None:
-        if not hasattr(numbered, "_lock"):
-            begin(numbered)
-        numbered._lock = threading.Lock()
-
-    monkeypatch.setattr(Numbered, "_forked", go_on)
+    monkeypatch.setattr(_Producer, "anew", go_on)
     with pytest.raises(AssertionError):
         check_a_child_has_a_name_of_its_own(publishing)
 
