@@ -1,11 +1,8 @@
 """Fusion: concurrent calls of one topic share a transaction, and with it one statement and one wait for the disk.
 
 A topic's offsets are given out in commit order, so its lock is held until a commit is on disk: one by one, publishes
-would come to no more than the disk has writes in a second. Whoever finds a topic free goes at once, with those who have
-come by then; those who come meanwhile go together next, in the order of their arrival.
-
-Every call has a holder, what it must have for itself: for a publish that is its topic, for an ack its subscriber. A
-holder is in one transaction at a time, so one that a stuck session keeps harms no other for long.
+would come to no more than the disk has writes in a second. How calls come together `server.queue.lines` says; what
+each must have for itself is its topic for a publish, and its subscriber for an ack.
 
 Those who were woken look for messages together, too: one publish may wake ten thousand.
 """
@@ -13,12 +10,14 @@ Those who were woken look for messages together, too: one publish may wake ten t
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
+from weakref import WeakValueDictionary
 
 from server.engines import Ack, Acked, Batch, Engine, Fetch, Fetched, Published
 from server.queue.lines import Lines
 
 _LOOKS = 8  # groups of them at a time: more would fill the engine's pool, and some find it busy
-_WOKEN = 60.0  # seconds that one who was woken waits for its turn: it has waited anyway
+_ITS_LOOKS = _LOOKS // 2  # of one topic: its share of the pool may be used up, and others' is not
+_WOKEN = 10.0  # seconds that one who was woken waits for its turn: longer than others, since it has waited anyway
 
 
 class Fusion:
@@ -38,6 +37,7 @@ class Fusion:
         self._acks = Lines(engine.ack, _subscriber, _nothing, patience)
         self._looks = Lines(self._look, _subscriber, _nothing, _WOKEN)
         self._turns = asyncio.Semaphore(_LOOKS)
+        self._its_turns = WeakValueDictionary[str, asyncio.Semaphore]()  # while somebody needs them
 
     def publish(self, topic: str, batch: Batch) -> Coroutine[Any, Any, Published]:
         """Append a batch."""
@@ -58,7 +58,8 @@ class Fusion:
 
     async def _look(self, topic: str, fetches: Sequence[Fetch]) -> list[Fetched]:
         different = list(dict.fromkeys(fetches))
-        async with self._turns:
+        its_turns = self._its_turns.setdefault(topic, asyncio.Semaphore(_ITS_LOOKS))
+        async with its_turns, self._turns:
             found = await self._engine.fetch(topic, different)
         by_fetch = dict(zip(different, found, strict=True))
         return [by_fetch[fetch] for fetch in fetches]
@@ -73,7 +74,8 @@ def _subscriber(call: Ack | Fetch) -> str:
 
 
 def _characters(batch: Batch) -> int:
-    return len(batch.payloads) + len(batch.headers or "")
+    keys = sum(len(key) for key in batch.keys or () if key)
+    return len(batch.payloads) + len(batch.headers or "") + keys
 
 
 def _nothing(call: Ack | Fetch) -> int:

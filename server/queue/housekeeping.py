@@ -23,7 +23,7 @@ class Housekeeping:
 
     def start(self) -> None:
         """Start the task."""
-        self._tasks = [begin("housekeeping", self._run())]
+        self._tasks = [begin("housekeeping", self._run)]
 
     async def stop(self) -> None:
         """End the task."""

@@ -1,13 +1,14 @@
 """Lines: calls that come at the same time are carried out together, each answered as if it were alone.
 
 Whoever comes first goes at once, with those who have come by then; those who come meanwhile go together next, in the
-order of their arrival. Every call has a holder, what it must have for itself, and a holder is in one group at a time.
+order of their arrival. Every call has a holder, what it must have for itself. A holder is in one group at a time, so
+one that a stuck session keeps harms no other for long.
 """
 
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
-from itertools import groupby
+from itertools import chain, groupby
 from typing import Generic, TypeVar
 
 from server.engines.errors import Busy, EngineError, Unavailable
@@ -108,7 +109,7 @@ class Lines(Generic[Item, Result]):
     def _give_up(self, line: _Line[Item, Result], call: _Call[Item, Result]) -> None:
         if call in line.waiting:  # nobody has taken it, and now nobody will
             del line.waiting[call]
-            call.end(Unavailable("too many wait for this topic"))
+            call.end(Unavailable("its turn did not come in time: too many wait for the same"))
 
     def _begin(self, topic: str, line: _Line[Item, Result]) -> None:
         loop = asyncio.get_running_loop()
@@ -127,9 +128,13 @@ class Lines(Generic[Item, Result]):
         line: _Line[Item, Result],
         calls: Sequence[_Call[Item, Result]],
         lead: asyncio.TimerHandle | None = None,
-    ) -> None:
-        """Carry calls out together, or in parts when that fails because of one; answer each."""
-        outcomes = await self._outcomes(topic, calls)
+        failed: Unavailable | None = None,
+    ) -> Unavailable | None:
+        """Carry calls out together, or in parts when that fails because of one; answer each.
+
+        Unless what came before has `failed`: nothing is sent then. Return why the next ones would fail, too.
+        """
+        outcomes = [failed] * len(calls) if failed else await self._outcomes(topic, calls)
         parts = _parts(calls, outcomes)
         if not parts:
             line.let_go(calls)
@@ -137,14 +142,16 @@ class Lines(Generic[Item, Result]):
             lead.cancel()
         if line.lead is lead or line.lead is None:
             self._pass_on(topic, line)  # first, since answers can wait
-        if not parts:
-            for call, outcome in zip(calls, outcomes, strict=True):
-                call.end(outcome)
-        elif parts[0][0].holder == parts[1][0].holder:
-            for part in parts:
-                await self._carry_out(topic, line, part)
-        else:
+        if parts and parts[0][0].holder != parts[1][0].holder:
             await asyncio.gather(*(self._carry_out(topic, line, part) for part in parts))
+            return None
+        for part in parts:
+            failed = await self._carry_out(topic, line, part, failed=failed)
+        if parts:
+            return failed
+        for call, outcome in zip(calls, outcomes, strict=True):
+            call.end(outcome)
+        return _of_all(outcomes)
 
     def _pass_on(self, topic: str, line: _Line[Item, Result]) -> None:
         line.lead = None
@@ -178,10 +185,20 @@ def _parts(
     error = outcomes[0] if outcomes else None
     if not isinstance(error, EngineError) or error.outcome == "unknown":
         return []
-    busy = isinstance(error, Busy)
-    if isinstance(error, Unavailable) and not busy:
-        return []  # full or gone: it is so for all of them
     holders = [list(part) for _, part in groupby(sorted(calls, key=_holder), key=_holder)]
-    if len(holders) > 1:
-        return holders  # at the same time: the one that is busy may keep only itself
-    return [] if busy or len(calls) == 1 else [[call] for call in calls]
+    if isinstance(error, Busy):
+        # at the same time: the one that is busy may keep only itself
+        return holders if len(holders) > 1 else []
+    if isinstance(error, Unavailable) or len(calls) == 1:
+        return []  # full or gone: it is so for all of them
+    units = holders if len(holders) > 1 else [[call] for call in calls]
+    middle = len(units) // 2
+    return [list(chain.from_iterable(half)) for half in (units[:middle], units[middle:])]
+
+
+def _of_all(outcomes: Sequence[object]) -> Unavailable | None:
+    """Return the error for calls of the same holder that were not sent, since these were in vain."""
+    error = outcomes[0] if outcomes else None
+    if isinstance(error, Unavailable) and error.outcome == "unknown":
+        return Unavailable("what came before it was lost")
+    return error if isinstance(error, Unavailable) else None

@@ -2,16 +2,18 @@
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 
 log = logging.getLogger(__name__)
 
+_PAUSE = 1.0
 
-def begin(name: str, work: Coroutine[object, object, None]) -> asyncio.Task[None]:
-    """Begin a task on the running loop; should it ever fail, the log says so."""
-    task = asyncio.get_running_loop().create_task(work, name=name)
-    task.add_done_callback(_ended)
-    return task
+Work = Callable[[], Coroutine[object, object, None]]
+
+
+def begin(name: str, work: Work) -> asyncio.Task[None]:
+    """Begin a task on the running loop; should its work ever fail, the log says so, and it begins again."""
+    return asyncio.get_running_loop().create_task(_keep_on(name, work), name=name)
 
 
 async def end(tasks: Sequence[asyncio.Task[None]]) -> None:
@@ -21,6 +23,10 @@ async def end(tasks: Sequence[asyncio.Task[None]]) -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def _ended(task: asyncio.Task[None]) -> None:
-    if not task.cancelled() and (error := task.exception()):
-        log.error("the task %s has failed", task.get_name(), exc_info=error)
+async def _keep_on(name: str, work: Work) -> None:
+    while True:
+        try:
+            await work()
+        except Exception:
+            log.exception("the task %s has failed, and begins again", name)
+        await asyncio.sleep(_PAUSE)

@@ -82,9 +82,9 @@ class Wakeups:
     def start(self) -> None:
         """Start the tasks."""
         self._tasks = [
-            begin("wakeups-listen", self._listen()),
-            begin("wakeups-look", self._look()),
-            begin("wakeups-announce", self._announce()),
+            begin("wakeups-listen", self._listen),
+            begin("wakeups-look", self._look),
+            begin("wakeups-announce", self._announce),
         ]
 
     async def stop(self) -> None:
@@ -98,6 +98,11 @@ class Wakeups:
         self._wake([topic])
         self._untold.add(topic)
         self._something_untold.set()
+
+    def seen(self, topic: str, head: int) -> None:
+        """Say which head somebody found who watches a topic, so that only another one wakes it."""
+        # of several the lowest: who found that one must be woken
+        self._heads[topic] = min(head, self._heads.get(topic, head))
 
     @contextmanager
     def watch(self, topic: str) -> Iterator[Watch]:
@@ -138,8 +143,9 @@ class Wakeups:
                     self._wake(topics)
             except EngineError as error:
                 log.warning("not listening: %s", error.detail)
+            finally:
                 self._wake(self._watches)  # what was announced meanwhile is lost
-                await asyncio.sleep(_BETWEEN_ATTEMPTS)
+            await asyncio.sleep(_BETWEEN_ATTEMPTS)
 
     async def _look(self) -> None:
         while True:
@@ -147,9 +153,7 @@ class Wakeups:
             watched = list(self._watches)
             try:
                 heads = await self._engine.heads(watched) if watched else {}
-            except (
-                EngineError
-            ) as error:  # all connections are busy, say: we can listen nevertheless
+            except EngineError as error:  # all connections are busy, say: we listen nevertheless
                 log.warning("not looked: %s", error.detail)
                 continue
             self._wake([topic for topic in watched if self._has_moved(topic, heads.get(topic, -1))])

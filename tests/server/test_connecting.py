@@ -178,6 +178,22 @@ def test_a_dead_resolver_stops_nobody_else(loop: Loop, dsn: str, names: dict[str
     until(lambda: not any(thread.name == "lookup" for thread in threading.enumerate()))
 
 
+def test_a_lookup_that_cannot_begin_is_told_and_begins_next_time(
+    loop: Loop, dsn: str, tcp: CuttingProxy, names: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names["db.example"] = ["127.0.0.1"]
+    way = led(dsn, host="db.example", port=tcp.port, connect_timeout=SILENT)
+
+    def start(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as planted:
+        planted.setattr(threading.Thread, "start", start)
+        with pytest.raises(psycopg2.OperationalError, match='"db.example".*start new thread'):
+            served(loop, way)
+    assert served(loop, way)["host"] == "db.example"
+
+
 def test_a_loop_that_stands_still_is_noticed(loop: Loop) -> None:
     """The control of the tests beside it."""
     with ticking(loop) as ticks:

@@ -11,15 +11,16 @@ from typing import Any
 
 import psycopg2.errors
 import pytest
-from psycopg2.extensions import connection
+from psycopg2.extensions import connection, make_dsn, parse_dsn
 
 from server.engines import Ack, Acked, Batch
 from server.engines.errors import Busy, EngineError, Unavailable
 from server.engines.postgres import session as session_module
 from server.engines.postgres.connecting import connect as connect_session
 from server.engines.postgres.engine import PostgresEngine
-from server.engines.postgres.failures import Lost
+from server.engines.postgres.failures import Lost, NotWritable, problem
 from tests.loop import Loop
+from tests.proxy import cutting
 from tests.waiting import until
 
 Connect = Callable[[], connection]
@@ -243,6 +244,61 @@ STUCK: dict[str, tuple[str, Callable[[PostgresEngine], Coroutine[Any, Any, Any]]
         "none",
     ),
 }
+
+
+CUT: dict[str, tuple[Callable[[PostgresEngine], Coroutine[Any, Any, Any]], str]] = {
+    "publish": (lambda engine: engine.publish("t", ONE), "unknown"),
+    "reset": (lambda engine: engine.reset("t", 0, None, False), "unknown"),
+    "reset, dry": (lambda engine: engine.reset("t", 0, None, True), "none"),
+    "seek": (lambda engine: engine.seek("t", "s", 0, None, False), "unknown"),
+    "seek, dry": (lambda engine: engine.seek("t", "s", 0, None, True), "none"),
+    "topic": (lambda engine: engine.topic("t"), "none"),
+}
+
+
+@pytest.mark.parametrize(("call", "outcome"), CUT.values(), ids=CUT)
+def test_a_session_that_is_lost_before_the_statement_was_sent_has_surely_done_nothing(
+    call: Any, outcome: str, loop: Loop, dsn: str, engine: PostgresEngine
+) -> None:
+    """While it is prepared, that is; once it is sent, nobody knows of a write."""
+    subscribed(loop, engine, "s")
+    parts = parse_dsn(dsn)
+    with cutting(f"{parts['host']}/.s.PGSQL.{parts['port']}", 0) as proxy:
+        way = {"host": "127.0.0.1", "sslmode": "disable", "gssencmode": "disable"}
+        led = PostgresEngine(make_dsn(dsn, port=proxy.port, **way), pool_size=1)
+        loop.run(led.heads(["t"]))
+        for prepared in (False, True):
+            proxy.left = 1
+            with pytest.raises(Unavailable) as failure:
+                loop.run(call(led))
+            assert failure.value.outcome == (outcome if prepared else "none")
+            loop.run(call(led))
+        assert proxy.cut == 2
+        loop.run(led.close())
+
+
+@pytest.mark.parametrize(("writes", "told"), [(True, "unknown"), (False, "none")])
+def test_of_an_answer_that_could_not_be_read_nobody_knows(writes: bool, told: str) -> None:
+    """libpq has no memory for it, say: the session lives on, and there is no SQLSTATE."""
+    error = problem(psycopg2.DatabaseError("out of memory for query result"), writes=writes)
+    assert (error.outcome, isinstance(error, Unavailable)) == (told, writes)
+
+
+def test_a_misled_session_asks_before_a_write_and_not_after_it(loop: Loop, dsn: str) -> None:
+    """What was carried out just before the database became read only is not told as if it had not been."""
+    turned = "select set_config('default_transaction_read_only', %s, false)"
+
+    async def ask() -> None:
+        session = await connect_session(dsn)
+        session._misled = True  # its pooler says for ever what it heard once
+        assert await session.run(turned, ["on"]) == [("on",)]
+        assert session.writable
+        with pytest.raises(NotWritable):
+            await session.run("select queue.create_topic(%s)", ["t"])
+        assert not session.writable
+        session.close()
+
+    loop.run(ask())
 
 
 @pytest.mark.usefixtures("impatient")

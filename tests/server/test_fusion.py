@@ -8,12 +8,14 @@ from contextlib import ExitStack, closing, contextmanager
 from random import Random
 from typing import Any, TypeVar
 
+import psycopg2
 import pytest
 from psycopg2.extensions import connection, make_dsn, parse_dsn
 
 from server.engines import Ack, Acked, Batch, Fetch, Fetched, Published
 from server.engines.errors import EngineError, Unavailable
 from server.engines.postgres.engine import PostgresEngine
+from server.engines.postgres.failures import problem
 from server.queue import fusion, lines
 from server.queue.fusion import Fusion
 from server.queue.lines import Lines
@@ -194,6 +196,33 @@ def test_a_group_has_its_limits(stand: Stand, monkeypatch: pytest.MonkeyPatch) -
     assert stand.engine.groups == [1, 2, 1, 4, 2, 1]
 
 
+def test_keys_and_headers_count_in_a_groups_size(
+    stand: Stand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lines, "_SIZE", 100)
+    keyed, headed = Batch("[1]", 1, ["k" * 90]), Batch("[1]", 1, None, f'[{{"h":"{"v" * 90}"}}]')
+    with stand.held():
+        calls = stand.lined_up([one(0), keyed, one(1), headed, keyed, one(2)])
+    assert [call.result(20).first_offset for call in calls] == list(range(2, 8))
+    assert stand.engine.groups == [1, 2, 1, 1, 2]
+
+
+def test_one_bad_publish_costs_few_statements(make: Callable[..., Stand]) -> None:
+    halved(make())
+
+
+def halved(stand: Stand) -> None:
+    """Expect a group to be halved until the one that is bad is alone."""
+    batches = [one(n) for n in range(64)]
+    batches[37] = one("\\u0000")
+    with stand.held():
+        calls = stand.lined_up(batches)
+    found = [outcome(call) for call in calls]
+    assert [n for n, each in enumerate(found) if isinstance(each, EngineError)] == [37]
+    assert [value for _, value in stand.stored()[1:]] == [str(n) for n in range(64) if n != 37]
+    assert len(stand.engine.groups) == 1 + 1 + 2 * 6
+
+
 def test_one_bad_publish_harms_no_neighbour(make: Callable[..., Stand]) -> None:
     neighbours(make())
 
@@ -346,6 +375,28 @@ def test_a_stuck_topic_harms_no_other(stand: Stand) -> None:
         stand.lined_up([one(n) for n in range(40)])
         assert stand.run(stand.fusion.publish("other", one(1))).first_offset == 1
         assert stand.engine.groups == [1, 1]  # one connection is stuck, however many wait
+
+
+class Unheard(Counting):
+    """An engine whose driver has no memory for a group's answer: the session lives, and there is no SQLSTATE."""
+
+    async def publish(self, topic: str, batches: Sequence[Batch]) -> list[Published]:
+        stored = await super().publish(topic, batches)
+        if len(batches) > 1:
+            error = psycopg2.DatabaseError("out of memory for query result")
+            raise problem(error, writes=True)
+        return stored
+
+
+def test_an_answer_that_could_not_be_read_is_unknown_to_all_and_nothing_is_stored_twice(
+    make: Callable[..., Stand], dsn: str
+) -> None:
+    stand = make(engine=Unheard(dsn))
+    with stand.held():
+        calls = stand.lined_up([one(n) for n in range(3)])
+    found = [outcome(call) for call in calls]
+    assert [isinstance(each, Unavailable) and each.outcome for each in found] == ["unknown"] * 3
+    assert [value for _, value in stand.stored()] == ["first", "0", "1", "2"]
 
 
 class Broken(Counting):
@@ -548,6 +599,12 @@ def stubborn(calls: Any, outcomes: Any) -> Any:
     return [[call] for call in calls] if failed else []
 
 
+def each_alone(calls: Any, outcomes: Any) -> Any:
+    """A planted bug: every one of a group is tried by itself."""
+    failed = isinstance(outcomes[0], EngineError)
+    return [[call] for call in calls] if failed and len(calls) > 1 else []
+
+
 class Impatient(Lines):  # type: ignore[type-arg]
     """A planted bug: who gives up stays in the line."""
 
@@ -581,6 +638,7 @@ class Careless(Lines):  # type: ignore[type-arg]
     [
         ({"Lines": Mixed}, lambda make, dsn, planted: crowd(make(planted))),
         ({"_parts": harsh}, lambda make, dsn, planted: neighbours(make(planted))),
+        ({"_parts": each_alone}, lambda make, dsn, planted: halved(make(planted))),
         ({"Lines": Impatient}, lambda make, dsn, planted: given_up(make(planted, patience=0.2))),
         ({"Lines": Selfish}, lambda make, dsn, planted: crowd(make(planted, patience=0.2))),
         ({"Lines": Careless}, lambda make, dsn, planted: leaves(make(planted, patience=0.2))),

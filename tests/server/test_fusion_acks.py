@@ -121,6 +121,12 @@ def none_leads(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lines, "_SOON", 0)
 
 
+@pytest.fixture
+def each_alone(none_leads: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each call is a group of its own."""
+    monkeypatch.setattr(lines, "_MOST", 1)
+
+
 async def together() -> None:
     """Expect those who come meanwhile to share one transaction, in the order in which they came."""
     stand = Stand()
@@ -254,6 +260,61 @@ def test_what_is_so_for_all_is_told_to_all_and_not_done_again(
     runs(check)
 
 
+async def in_vain(failure: Unavailable) -> list[int | str | None]:
+    """Have acks of one subscriber fail for one of them, and then for something that is so for all; return outcomes."""
+    stand = Stand()
+    failures: list[EngineError] = [EngineError("stale_epoch", "the epoch is over"), failure]
+
+    async def act(topic: str, acks: Sequence[Ack]) -> list[Acked]:
+        stand.engine.groups.append([(ack.subscriber, ack.offset) for ack in acks])
+        await stand.engine.open.wait()
+        if len(acks) > 1 or len(failures) < 2:
+            raise failures.pop(0)
+        return [Acked(1, 1, 1, 0)]
+
+    stand.lines._act = act
+    tasks = await led(stand, *(("a", n) for n in range(8)))
+    stand.engine.open.set()
+    async with asyncio.timeout(20):
+        found = await asyncio.gather(*tasks[1:], return_exceptions=True)
+    assert [len(group) for group in stand.engine.groups] == [1, 8, 4]
+    assert stand.lines._lines == {}
+    assert all(isinstance(one, Unavailable) for one in found)
+    return [getattr(one, "outcome", None) for one in found]
+
+
+@pytest.mark.parametrize(
+    ("failure", "expected"),
+    [
+        (Unavailable("lost", outcome="unknown"), ["unknown"] * 4 + ["none"] * 4),
+        (Unavailable("all connections are busy"), ["none"] * 8),
+        (Busy("somebody holds a position"), ["none"] * 8),
+    ],
+)
+def test_what_would_fail_like_those_before_it_is_not_sent(
+    failure: Unavailable, expected: list[str], one_leads: None
+) -> None:
+    async def check() -> None:
+        assert await in_vain(failure) == expected
+
+    runs(check)
+
+
+def test_halves_of_a_group_keep_each_subscribers_order(one_leads: None) -> None:
+    async def check() -> None:
+        stand = Stand()
+        stand.engine.stale = {"b"}
+        acks = [(name, n) for n in range(3) for name in "dbca"]
+        tasks = await led(stand, *acks)
+        stand.engine.open.set()
+        assert await outcomes(tasks) == [1, *("stale_epoch" if s == "b" else n for s, n in acks)]
+        done = [ack for group in stand.engine.groups[2:] for ack in group if "b" not in dict(group)]
+        for name in "acd":
+            assert [n for s, n in done if s == name] == [0, 1, 2]
+
+    runs(check)
+
+
 def test_an_engine_that_answers_too_few_leaves_nobody_waiting(one_leads: None) -> None:
     async def check() -> None:
         stand = Stand()
@@ -381,8 +442,49 @@ def test_looks_of_many_topics_take_turns() -> None:
         ]
         assert most == fusion._LOOKS
         assert looks._looks._lines == {}
+        assert len(looks._its_turns) == 0
 
     runs(check)
+
+
+async def shared(topic: str) -> None:
+    """Expect a topic whose looks do not end to leave turns to another one."""
+    stuck: list[str] = []
+
+    class Full:
+        ack = None
+
+        async def fetch(self, topic: str, fetches: Sequence[Fetch]) -> list[Fetched]:
+            if topic == "full":
+                stuck.append(fetches[0].subscriber)
+                await asyncio.Event().wait()
+            return [Fetched(0, 0, 0, topic) for _ in fetches]
+
+    engine: Engine = Full()  # type: ignore[assignment]
+    looks = Fusion(engine, lambda topic: None)
+    crowd = [
+        asyncio.ensure_future(looks.look("full", Fetch(f"s{n}", 1)))
+        for n in range(2 * fusion._LOOKS)
+    ]
+    await until(lambda: stuck and len(looks._looks._lines["full"].held) == len(crowd))
+    async with asyncio.timeout(1):
+        found = await looks.look(topic, Fetch("s", 1))
+    assert found.messages == topic
+    assert len(stuck) == fusion._ITS_LOOKS
+    left = [one for one in asyncio.all_tasks() if one is not asyncio.current_task()]
+    for one in left:
+        one.cancel()
+    await asyncio.gather(*left, return_exceptions=True)
+
+
+def test_a_topic_whose_looks_are_stuck_leaves_turns_to_others(each_alone: None) -> None:
+    runs(lambda: shared("other"))
+
+
+def test_it_waits_for_itself(each_alone: None) -> None:
+    """The control of the test above."""
+    with pytest.raises(TimeoutError):
+        runs(lambda: shared("full"))
 
 
 class Mixed(Lines):  # type: ignore[type-arg]

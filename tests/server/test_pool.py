@@ -114,6 +114,53 @@ def test_who_waits_is_next_in_the_order_in_which_they_came(loop: Loop, dsn: str)
     loop.run(line())
 
 
+def test_of_several_users_who_came_first_is_next(loop: Loop, dsn: str) -> None:
+    served = []
+
+    async def use(pool: Pool, user: str | None, number: int) -> None:
+        async with lent(pool, user):
+            served.append(number)
+
+    async def line() -> None:
+        pool = Pool(dsn, 1, 20)
+        async with lent(pool, "a"):
+            users = ["a", "b", None, "a", None, "b", "c", "a"]
+            waiters = [asyncio.create_task(use(pool, user, n)) for n, user in enumerate(users)]
+            await asyncio.sleep(0)
+            assert len(pool._lines) == 4
+        await asyncio.gather(*waiters)
+        assert served == list(range(8)) and pool._lines == {}
+        pool.close()
+
+    loop.run(line())
+
+
+def test_a_session_that_comes_back_is_offered_once_to_each_user_and_not_to_all_who_wait(
+    loop: Loop, dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    async def line() -> None:
+        pool = Pool(dsn, 4, 20)
+        held = [await pool.take("stuck") for _ in range(2)]
+        other = await pool.take("other")
+        may_enter = pool._may_enter
+        waiters = [asyncio.create_task(pool.take("stuck")) for _ in range(1000)]
+        await asyncio.sleep(0)
+        monkeypatch.setattr(pool, "_may_enter", lambda user: asked.append(user) or may_enter(user))
+        pool.give_back(held[0], "stuck")
+        assert asked == ["stuck"] and not any(one.done() for one in waiters)
+        pool.give_back(other, "other")
+        assert len(asked) <= 4
+        for one in waiters:
+            one.cancel()
+        await asyncio.gather(*waiters, return_exceptions=True)
+        assert pool._lines == {}
+        pool.close()
+
+    loop.run(line())
+
+
 @pytest.mark.parametrize("moment", ["waiting", "served"])
 def test_a_waiter_that_is_cancelled_leaves_the_line_and_no_place_is_lost(
     loop: Loop, dsn: str, moment: str

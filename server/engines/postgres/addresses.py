@@ -92,7 +92,11 @@ async def _look_up(host: str, seconds: float | None) -> list[str]:
     if (found := _under_way.get(host)) is None:
         found = _under_way[host] = Future()
         found.set_running_or_notify_cancel()  # who gives up leaves it to the others
-        threading.Thread(target=_find, args=(host, found), name="lookup", daemon=True).start()
+        try:
+            threading.Thread(target=_find, args=(host, found), name="lookup", daemon=True).start()
+        except RuntimeError as error:  # there are too many threads
+            del _under_way[host]
+            found.set_exception(OSError(str(error)))
     try:
         async with asyncio.timeout(seconds):
             return await asyncio.wrap_future(found)

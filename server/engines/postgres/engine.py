@@ -10,10 +10,10 @@ import psycopg2
 from server.engines import Ack, Acked, Batch, Fetch, Fetched, Health, Lag, Published
 from server.engines.errors import EngineError, Unavailable
 from server.engines.postgres.connecting import connect
+from server.engines.postgres.driven import Rows
 from server.engines.postgres.failures import did_not_happen, problem
 from server.engines.postgres.joining import joined, parted, runs
 from server.engines.postgres.pool import Pool
-from server.engines.postgres.session import Rows
 
 CHANNEL = "queue_topics"
 _ATTEMPTS = 3
@@ -32,6 +32,10 @@ TOPIC = f"""json_build_object('topic', t.topic, 'description', t.description,
 SUBSCRIBER = f"""json_build_object('topic', s.topic, 'subscriber', s.subscriber,
     'position', s."position", 'epoch', s.epoch, 'head', s.head, 'lag', s.head - s."position",
     'created_at', {_rfc3339("s.created_at")})::text"""
+
+
+def _columns(rows: Sequence[tuple[Any, ...]]) -> list[list[Any]]:
+    return [list(column) for column in zip(*rows, strict=True)]
 
 
 class PostgresEngine:
@@ -112,16 +116,12 @@ class PostgresEngine:
 
     async def fetch(self, topic: str, fetches: Sequence[Fetch]) -> list[Fetched]:
         """Read for several subscribers, in no more bytes than for one, but at least one message each: one snapshot."""
-        rows = ", ".join(f"({n}, %s, %s::int, %s::bigint, %s::bigint)" for n in range(len(fetches)))
-        sql = f"""select f.* from (values {rows}) b(n, subscriber, "limit", after, epoch),
+        sql = """select f.* from unnest(%s::text[], %s::int[], %s::bigint[], %s::bigint[])
+                      with ordinality b(subscriber, "limit", after, epoch, n),
                   queue.fetch_json(%s, b.subscriber, b."limit", b.after, %s, b.epoch) f order by b.n"""
-        values = [value for fetch in fetches for value in fetch]
-        share = _MOST_BYTES // len(fetches)
-        user = (topic, "read")
-        return [
-            Fetched(*row)
-            for row in await self._rows(sql, [*values, topic, share], user, writes=False)
-        ]
+        values = [*_columns(fetches), topic, _MOST_BYTES // len(fetches)]
+        found = await self._rows(sql, values, (topic, "read"), writes=False)
+        return [Fetched(*row) for row in found]
 
     async def ack(self, topic: str, acks: Sequence[Ack]) -> list[Acked]:
         """Move positions forward in one transaction: all of them or none.
@@ -133,11 +133,11 @@ class PostgresEngine:
             return [Acked(*await self._move(sql, topic, *acks[0]))]
         # in one order, whoever acknowledges: two transactions that wait for one another would both be stuck
         order = sorted(range(len(acks)), key=lambda n: acks[n].subscriber)
-        rows = ", ".join(f"({n}, %s, %s::bigint, %s::bigint)" for n in range(len(acks)))
-        sql = f"""select a.* from (values {rows}) b(n, subscriber, "offset", epoch),
+        sql = f"""select a.* from unnest(%s::text[], %s::bigint[], %s::bigint[])
+                      with ordinality b(subscriber, "offset", epoch, n),
                   queue.ack(%s, b.subscriber, b."offset", case when {_BRIEFLY} then b.epoch end) a order by b.n"""
-        values = [value for n in order for value in acks[n]]
-        found = await self._rows(sql, [*values, topic], (topic, "move"), writes=True)
+        values = [*_columns([acks[n] for n in order]), topic]
+        found = await self._rows(sql, values, (topic, "move"), writes=True)
         return [Acked(*row) for _, row in sorted(zip(order, found, strict=True))]
 
     async def seek(
@@ -150,15 +150,17 @@ class PostgresEngine:
     ) -> str:
         """Move one subscriber; return it."""
         sql = f"select {SUBSCRIBER} from queue.seek(%s, %s, %s::bigint, %s::timestamptz, %s) s"
-        return str((await self._move(sql, topic, subscriber, offset, timestamp, dry_run))[0])
+        values = [topic, subscriber, offset, timestamp, dry_run]
+        return str((await self._rows(sql, values, (topic, "move"), writes=not dry_run))[0][0])
 
     async def reset(
         self, topic: str, offset: int | None, timestamp: datetime | None, dry_run: bool
     ) -> tuple[int, int]:
         """Move all subscribers of a topic; return the position and how many they are."""
         sql = "select * from queue.reset(%s, %s::bigint, %s::timestamptz, %s)"
-        row = await self._write(sql, topic, offset, timestamp, dry_run)
-        return row[0], row[1]
+        values = [topic, offset, timestamp, dry_run]
+        (found,) = await self._rows(sql, values, (topic, "write"), writes=not dry_run)
+        return found[0], found[1]
 
     async def heads(self, topics: list[str]) -> dict[str, int]:
         """Return the heads of those topics that exist."""
@@ -166,9 +168,8 @@ class PostgresEngine:
 
     async def lags(self) -> tuple[list[Lag], int]:
         """Return the subscribers' lags, those furthest behind, and how many were left out."""
-        lags = [
-            Lag(*row) for row in await self._rows("select * from queue.lags()", [], writes=False)
-        ]
+        found = await self._rows("select * from queue.lags()", [], writes=False)
+        lags = [Lag(*row) for row in found]
         ((count,),) = await self._rows("select queue.count_subscribers()", [], writes=False)
         return lags, max(0, count - len(lags))
 
@@ -181,9 +182,8 @@ class PostgresEngine:
         sql = """select name, setting from pg_settings
                  where name in ('server_version', 'fsync', 'full_page_writes', 'synchronous_commit')"""
         found: dict[str, str] = dict(await self._rows(sql, [], writes=False))
-        return Health(
-            found.pop("server_version"), sorted(name for name in found if found[name] == "off")
-        )
+        version = found.pop("server_version")
+        return Health(version, sorted(name for name in found if found[name] == "off"))
 
     async def announce(self, topics: list[str]) -> None:
         """Tell every server of this database that something happened to these topics.

@@ -22,6 +22,10 @@ class Lost(psycopg2.OperationalError):
     """The session ended in mid-call: nobody knows whether the statement was carried out."""
 
 
+class NotSent(psycopg2.OperationalError):
+    """The session ended before the statement was sent: it surely did nothing."""
+
+
 # SQLSTATE -> code; the functions' own errors, then Postgres' that a caller can do something about
 SQLSTATE: dict[str, Code] = {
     "QL001": "topic_not_found",
@@ -46,7 +50,7 @@ SQLSTATE: dict[str, Code] = {
     "40P01": "unavailable",
     "53200": "unavailable",
     "53300": "unavailable",
-    "55P03": "unavailable",  # somebody holds the topic's lock
+    "55P03": "unavailable",  # somebody holds the topic's lock, or a subscriber's position
     "57014": "unavailable",  # took longer than statement_timeout
 }
 
@@ -59,7 +63,7 @@ _EXPLAINED = {
     "22021": "text that is not UTF-8",
     "25006": "the database takes no writes",
     "53100": "the disk is full",
-    "55P03": "the topic is busy: somebody has held its lock for too long",
+    "55P03": "somebody has held for too long a lock that this needs",
     "57014": "it took too long and was given up",
 }
 
@@ -77,20 +81,33 @@ def did_not_happen(error: psycopg2.Error) -> bool:
 
 def problem(error: psycopg2.Error, *, writes: bool) -> EngineError:
     """Say what an error means: from the session being lost, else from its SQLSTATE."""
-    if isinstance(error, Lost):
-        said = "the database was lost in mid-call"
-        return (
-            Unavailable(f"{said}: it may have happened", outcome="unknown")
-            if writes
-            else Unavailable(said)
-        )
     if isinstance(error, NotWritable):
         return Unavailable(str(error))
-    state = error.pgcode or ""
+    if isinstance(error, NotSent):
+        return Unavailable("the database was lost before this was sent")
+    if isinstance(error, Lost):
+        return _lost("the database was lost in mid-call", writes)
+    if error.pgcode is None and writes:  # libpq's own, of an answer that it has no memory for, say
+        _tell(error)
+        return _lost("the database's answer could not be read", writes)
+    return _of_state(error, error.pgcode or "")
+
+
+def _lost(said: str, writes: bool) -> Unavailable:
+    if writes:
+        return Unavailable(f"{said}: it may have happened", outcome="unknown")
+    return Unavailable(said)
+
+
+def _tell(error: psycopg2.Error) -> None:
+    # the first line alone: the others quote the statement, and with it what was published
+    log.error("SQLSTATE %s: %s", error.pgcode, str(error).strip().split("\n")[0])
+
+
+def _of_state(error: psycopg2.Error, state: str) -> EngineError:
     code = SQLSTATE.get(state, "internal")
     if code == "internal":
-        # the first line alone: the others quote the statement, and with it what was published
-        log.error("SQLSTATE %s: %s", error.pgcode, str(error).strip().split("\n")[0])
+        _tell(error)
         return EngineError(code, "the server failed to carry this out; its log says more")
     if state.startswith("QL"):
         diagnostics = error.diag

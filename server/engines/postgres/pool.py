@@ -1,17 +1,20 @@
 """A bounded pool of sessions whose exhaustion is a bounded wait, and of which nobody takes more than a part."""
 
 import asyncio
+import itertools
 import logging
-from collections import Counter
-from collections.abc import Hashable, Sequence
+from collections import Counter, OrderedDict
+from collections.abc import Hashable, Iterator, Sequence
+from operator import itemgetter
 from typing import Any
 
 import psycopg2
 
 from server.engines.errors import Unavailable
 from server.engines.postgres.connecting import connect
+from server.engines.postgres.driven import Rows
 from server.engines.postgres.failures import NotWritable
-from server.engines.postgres.session import Rows, Session
+from server.engines.postgres.session import Session
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +35,9 @@ class Pool:
         self._left = size
         self._reserved = size // 2
         self._held: Counter[Hashable] = Counter()
-        self._line: dict[asyncio.Future[None], Hashable] = {}  # in the order in which they came
+        # who waits, by user; each with a number, in the order in which they came
+        self._lines: dict[Hashable, OrderedDict[asyncio.Future[None], int]] = {}
+        self._numbers = itertools.count()
         self._idle: list[Session] = []  # the last one used is the first one taken: it is warm
         self._given_up: set[asyncio.Task[None]] = set()
 
@@ -98,13 +103,14 @@ class Pool:
     async def _wait(self, user: Hashable) -> None:
         loop = asyncio.get_running_loop()
         served = loop.create_future()
-        self._line[served] = user
+        line = self._lines.setdefault(user, OrderedDict())
+        line[served] = next(self._numbers)
         timer = loop.call_later(self._patience, self._refuse, served)
         try:
             await served
         except BaseException:
-            if served in self._line:
-                del self._line[served]
+            if served in line:
+                self._strike(user, served)
             else:  # cancelled at the very moment when it was served
                 self._leave(user)
             raise
@@ -125,15 +131,28 @@ class Pool:
         self._held[user] -= 1
         if not self._held[user]:
             del self._held[user]
-        while self._left and self._line:
-            may = (s for s, u in self._line.items() if not s.done() and self._may_enter(u))
-            if not (served := next(may, None)):
-                return
-            next_user = self._line.pop(served)
+        while self._left and (may := [*self._who_may()]):
+            _, served, next_user = min(may, key=itemgetter(0))
+            self._strike(next_user, served)
             self._count(next_user)
             served.set_result(None)
             if next_user == user:
                 return  # all is as it was before: nobody else may
+
+    def _who_may(self) -> Iterator[tuple[int, "asyncio.Future[None]", Hashable]]:
+        """Yield the first who waits of each user that may enter."""
+        for user, line in self._lines.items():
+            if self._may_enter(user):
+                for served, number in line.items():
+                    if not served.done():  # else it is leaving
+                        yield number, served, user
+                        break
+
+    def _strike(self, user: Hashable, served: "asyncio.Future[None]") -> None:
+        line = self._lines[user]
+        del line[served]
+        if not line:
+            del self._lines[user]
 
     def _warm(self) -> Session | None:
         while self._idle:

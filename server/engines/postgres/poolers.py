@@ -5,8 +5,9 @@ import secrets
 from contextlib import ExitStack, closing
 
 from server.engines.postgres.connecting import connect
+from server.engines.postgres.driven import Rows
 from server.engines.postgres.failures import Unfit
-from server.engines.postgres.session import Rows, Session
+from server.engines.postgres.session import Session
 
 # Not for long: the pooler may have a single backend, for which the first one waits.
 _HOLD = "begin; set local idle_in_transaction_session_timeout = '2s'; select 1"

@@ -93,6 +93,7 @@ async def _wait(
             left = deadline - time.monotonic()
             if found.messages or left <= 0 or context.wakeups.stopping:
                 return found
+            context.wakeups.seen(topic, found.head)
             await watch.wait(left)
 
 
