@@ -44,14 +44,15 @@ class CuttingProxy(ThreadingTCPServer):
 
 
 class DelayingProxy(CuttingProxy):
-    """Holds back every second POST until a later one is answered, or for 0.2 seconds: one that is sent
+    """Holds back every second POST until a later one is answered, or for so many seconds: one that is sent
     before the answer to the one before it overtakes that.
 
     `held` counts those that were held back.
     """
 
-    def __init__(self, target: str, cuts: int, address: tuple[str, int]) -> None:
-        super().__init__(target, cuts, address)
+    def __init__(self, target: str, seconds: float) -> None:
+        super().__init__(target, 0, ("127.0.0.1", 0))
+        self.seconds = seconds
         self.posts = self.held = self.answers = 0
         self.answered = Condition()
 
@@ -65,7 +66,7 @@ class DelayingProxy(CuttingProxy):
                 before = self.answers
                 if self.posts % 2:
                     self.held += 1
-                    self.answered.wait_for(lambda: self.answers > before, 0.2)
+                    self.answered.wait_for(lambda: self.answers > before, self.seconds)
 
 
 class _Forward(BaseRequestHandler):
@@ -120,9 +121,9 @@ def cutting(
 
 
 @contextmanager
-def delaying(target: str) -> Iterator[DelayingProxy]:
+def delaying(target: str, seconds: float) -> Iterator[DelayingProxy]:
     """Run a proxy that holds requests back, on a port of its own."""
-    with _running(DelayingProxy(target, 0, ("127.0.0.1", 0))) as proxy:
+    with _running(DelayingProxy(target, seconds)) as proxy:
         yield proxy
 
 

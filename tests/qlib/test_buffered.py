@@ -214,8 +214,8 @@ def test_one_batch_is_under_way_at_a_time(publishing):
         assert (first.result(10), second.result(10)) == (1, 2)
 
 
-def stored_in_order(server: ServerProcess, topic: str) -> None:
-    with delaying(server.url) as proxy, QPublisher(proxy.url) as publisher:
+def stored_in_order(server: ServerProcess, topic: str, seconds: float = 0.2) -> None:
+    with delaying(server.url, seconds) as proxy, QPublisher(proxy.url) as publisher:
         with publisher.buffered(topic, batch=100) as out:
             handles = [out.publish(number) for number in range(450)]
         until(lambda: publisher.topic(topic).head == 450)
@@ -242,7 +242,7 @@ def test_control_a_batch_that_is_sent_early_is_caught(server, topic, monkeypatch
 
     monkeypatch.setattr(Numbered, "store", store_early)
     with pytest.raises(AssertionError, match=r"== \[0, 1, 2"):
-        stored_in_order(server, topic)
+        stored_in_order(server, topic, 3.0)
     for thread in early:
         thread.join()
 

@@ -110,8 +110,8 @@ def test_rows_are_drawn_and_encoded_where_the_call_is(publishing):
     assert where == {threading.current_thread()}
 
 
-def stored_in_order(server: ServerProcess, topic: str) -> None:
-    with delaying(server.url) as proxy, QPublisher(proxy.url) as publisher:
+def stored_in_order(server: ServerProcess, topic: str, seconds: float = 0.2) -> None:
+    with delaying(server.url, seconds) as proxy, QPublisher(proxy.url) as publisher:
         publisher.publish_many(topic, range(3500))
         stored = until(
             lambda: publisher.topic(topic).head == 3500 and publisher.browse(topic, 1, 3500)
@@ -128,7 +128,7 @@ def test_control_a_batch_that_is_sent_early_is_caught(server, topic, monkeypatch
     monkeypatch.setattr(sending._Line, "_settle", lambda *_: None)  # the last one overtakes
 
     with pytest.raises(AssertionError, match=r"== \[0, 1, 2"):
-        stored_in_order(server, topic)
+        stored_in_order(server, topic, 3.0)
 
 
 def reused(numbers: Iterable[int]) -> Iterator[dict[str, list[int]]]:
