@@ -4,24 +4,17 @@ import logging
 import resource
 import signal
 import sys
-import time
 from contextlib import ExitStack
-
-import psycopg2
 
 from server import logs
 from server.address import in_url
-from server.engines.postgres.embedded import EmbeddedPostgres, EmbeddedPostgresError
-from server.engines.postgres.install import InstallError, install
-from server.engines.postgres.poolers import check
+from server.engines.postgres.starting import CannotStart, database
 from server.http.bounds import Bounds
 from server.http.serving import CannotListen, bind, listen
 from server.parent import Parent
-from server.settings import Settings, parse
+from server.settings import parse
 
 log = logging.getLogger("server")
-
-_PATIENCE = 60.0
 
 
 def main() -> int:
@@ -34,14 +27,13 @@ def main() -> int:
     with ExitStack() as stack:
         try:
             listener = stack.enter_context(bind(settings.host, settings.port))
-            dsn = settings.database_url or _embedded(settings, stack)
-            _install(dsn)
+            dsn = stack.enter_context(database(settings.database_url, settings.data))
             listen(listener)  # until now clients are refused: nobody would answer them
         except CannotListen as error:
             log.error("%s", error)
             return 1
-        except (EmbeddedPostgresError, InstallError, psycopg2.Error) as error:
-            log.error("cannot start: %s", str(error).strip())
+        except CannotStart as error:
+            log.error("cannot start: %s", error)
             return 1
         ready = f"queue server on http://{in_url(settings.host)}:{settings.port}"
         Parent(settings, dsn, listener).run(ready)
@@ -68,30 +60,6 @@ def _allow_open_files() -> None:
         wanted = min(wanted, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-
-
-def _embedded(settings: Settings, stack: ExitStack) -> str:
-    postgres = EmbeddedPostgres(settings.data)
-    stack.callback(postgres.stop)
-    postgres.start()
-    postgres.supervise()
-    return postgres.dsn
-
-
-def _install(dsn: str) -> None:
-    deadline, said = time.monotonic() + _PATIENCE, ""
-    while True:
-        try:
-            check(dsn)
-            if install(dsn):
-                log.info("applied init/ to the database")
-            return
-        except psycopg2.OperationalError as error:
-            if time.monotonic() > deadline:
-                raise
-            if said != (said := str(error).strip().split("\n")[0]):
-                log.warning("waiting up to %.0f s for the database: %s", _PATIENCE, said)
-            time.sleep(0.5)
 
 
 if __name__ == "__main__":

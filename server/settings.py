@@ -8,9 +8,8 @@ from dataclasses import dataclass, field
 from ipaddress import IPv6Address, ip_address
 from pathlib import Path
 
-import psycopg2.extensions
-
 from server.address import compared, in_url
+from server.engines.postgres.starting import is_connection_string
 from server.logs import LEVELS
 
 _EPILOG = """
@@ -125,10 +124,8 @@ def _bracketed(name: str) -> str:
 
 
 def _connection_string(text: str) -> str:
-    try:
-        psycopg2.extensions.parse_dsn(text)
-    except psycopg2.ProgrammingError:  # its message quotes the text, which may hold a password
-        raise argparse.ArgumentTypeError("neither a URL nor keywords of libpq") from None
+    if not is_connection_string(text):
+        raise argparse.ArgumentTypeError("neither a URL nor keywords of libpq")
     return text
 
 

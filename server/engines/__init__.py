@@ -80,9 +80,9 @@ class Lag(NamedTuple):
 
 
 class Health(NamedTuple):
-    """What the engine says of itself; `unsafe` names the settings that break the promise of durability."""
+    """Which `engine` it is, in words; `unsafe` names the settings that break the promise of durability."""
 
-    version: str
+    engine: str
     unsafe: list[str]
 
 

@@ -13,7 +13,7 @@ import psycopg2.errors
 import pytest
 from psycopg2.extensions import connection, make_dsn, parse_dsn
 
-from server.engines import Ack, Acked, Batch
+from server.engines import Ack, Acked, Batch, Fetch
 from server.engines.errors import Busy, EngineError, Unavailable
 from server.engines.postgres import session as session_module
 from server.engines.postgres.connecting import connect as connect_session
@@ -180,6 +180,27 @@ def test_several_acks_are_answered_in_their_order_and_all_or_none_are_done(
     assert positions == [1, 0, 3]
 
 
+def test_any_number_of_fetches_and_acks_is_one_statement(
+    loop: Loop, engine: PostgresEngine
+) -> None:
+    """Each text is prepared once for every session, and kept there."""
+    loop.run(engine.publish("t", [Batch("[1, 2, 3]", 3)]))
+    epochs = subscribed(loop, engine, *"abcde")
+    for width in range(2, 6):
+        names = "abcde"[:width]
+        acks = [Ack(name, width - 2, epochs[name]) for name in names]
+        assert len(loop.run(engine.ack("t", acks))) == width
+        fetches = [Fetch(name, 1, *more) for name, more in zip(names, MORE, strict=False)]
+        found = [json.loads(f"[{one.messages}]") for one in loop.run(engine.fetch("t", fetches))]
+        after = [more[0] if more else width - 2 for more in MORE[:width]]
+        assert [[one["offset"] for one in each] for each in found] == [
+            [n + 1] if n < 3 else [] for n in after
+        ]
+    prepared = "select count(*) from pg_prepared_statements where statement ~ 'unnest[(]'"
+    assert loop.run(engine._pool.run(prepared, [])) == [(2,)]
+
+
+MORE: list[tuple[int | None, ...]] = [(), (2,), (), (0, None), (3, None)]
 WAITS = "select pid from pg_locks where not granted"
 
 

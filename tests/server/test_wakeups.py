@@ -4,11 +4,14 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from server.engines import Engine
+from server.engines import Engine, Fetch, Fetched
 from server.engines.errors import Unavailable
+from server.http.routes import subscribers
 from server.queue import housekeeping, tasks, wakeups
 from server.queue.housekeeping import Housekeeping
 from server.queue.wakeups import Wakeups, Watch
@@ -235,6 +238,27 @@ def test_a_look_that_sees_what_the_watcher_saw_wakes_nobody() -> None:
             assert not await watch.wait(0)
             quiet.now["t"] = 6
             assert await watch.wait(60)
+
+    on_a_loop(check)
+
+
+def test_a_fetch_that_waits_says_what_it_saw() -> None:
+    """It looks again when something has happened, and not at the first look of the others."""
+
+    async def check(quiet: Quiet, made: Wakeups) -> None:
+        quiet.now = {"t": 5}
+        looked: list[int] = []
+
+        async def look(topic: str, fetch: Fetch) -> Fetched:
+            looked.append(quiet.now[topic])
+            return Fetched(0, 0, quiet.now[topic], "" if quiet.now[topic] == 5 else "{}")
+
+        context: Any = SimpleNamespace(wakeups=made, fusion=SimpleNamespace(look=look))
+        waits = asyncio.ensure_future(subscribers._wait(context, "t", Fetch("s", 1), 60))
+        await until(lambda: len(quiet.asked) > 2)
+        assert looked == [5]
+        quiet.now["t"] = 6
+        assert (await waits).head == 6
 
     on_a_loop(check)
 

@@ -182,8 +182,8 @@ class PostgresEngine:
         sql = """select name, setting from pg_settings
                  where name in ('server_version', 'fsync', 'full_page_writes', 'synchronous_commit')"""
         found: dict[str, str] = dict(await self._rows(sql, [], writes=False))
-        version = found.pop("server_version")
-        return Health(version, sorted(name for name in found if found[name] == "off"))
+        name = f"PostgreSQL {found.pop('server_version')}"
+        return Health(name, sorted(name for name in found if found[name] == "off"))
 
     async def announce(self, topics: list[str]) -> None:
         """Tell every server of this database that something happened to these topics.

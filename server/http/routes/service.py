@@ -15,11 +15,7 @@ async def health(context: Context) -> Answer:
     """Say whether the queue works, and whether it keeps its promise of durability."""
     found = await context.engine.health()
     status = "unsafe" if found.unsafe else "ok"
-    return Answer(
-        json.dumps(
-            {"status": status, "engine": f"PostgreSQL {found.version}", "unsafe": found.unsafe}
-        )
-    )
+    return Answer(json.dumps({"status": status, "engine": found.engine, "unsafe": found.unsafe}))
 
 
 @operation("GET", "/metrics", answer=str)
