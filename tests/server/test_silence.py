@@ -102,10 +102,12 @@ def some_are_served(server: ServerProcess, holder: psycopg2.extensions.connectio
     with ThreadPoolExecutor(CROWD) as threads:
         crowd = [threads.submit(server.call, "GET", f"/topics/t{n}/messages") for n in range(CROWD)]
         until(waiting)
+        meanwhile = 0
         for _ in range(10):
             ok(server.call("GET", "/openapi.json"))
             refused(server.call("GET", "/nowhere"), "not_found")
-        assert not any(call.done() for call in crowd), "they wait all the time"
+            meanwhile += not any(call.done() for call in crowd)
+        assert meanwhile, "others are answered while all of these wait"
         holder.rollback()
         answers = [call.result(40) for call in crowd]
     served = [answer for answer in answers if answer.status_code == 200]
