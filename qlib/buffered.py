@@ -11,7 +11,7 @@ from typing import Any
 from qlib.batched import LARGEST_MESSAGE, NUL, Batched, beside, check
 from qlib.batches import Encoded
 from qlib.checks import integer, name, seconds
-from qlib.errors import InvalidRequest, QueueError
+from qlib.errors import InvalidRequest, NotSent, QueueError
 from qlib.handle import Handle, again
 from qlib.pending import Pending, Settings
 from qlib.process import OfProcess, begin_anew_in_children, close_at_exit, forget
@@ -63,12 +63,16 @@ class Buffered:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Close it; an exception passes through, with a note when not everything is stored."""
+        """Close it; an exception passes through, with a note when not everything is stored.
+
+        But NotSent of this buffer does not: the error behind it says what is stored and in doubt.
+        """
         try:
             self.close()
         except QueueError as failure:
-            if error is None:
-                raise
+            ours = isinstance(error, NotSent) and error.__cause__ is self._pending[getpid()].failure
+            if error is None or ours:
+                raise failure from failure.__cause__
             error.add_note(f"{self!r}: {failure}")
 
     def publish(

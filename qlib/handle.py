@@ -56,6 +56,7 @@ def again(error: QueueError) -> QueueError:
 def not_sent(failure: QueueError) -> NotSent:
     """Return what a failure means for every message after it."""
     error = NotSent(str(failure))
+    error.published = failure.published
     error.__cause__ = failure
     return error
 

@@ -23,6 +23,8 @@ def store_in_order(rows: Iterable[Rows], store: Store) -> Sequence[int]:
         line.store(rows)
     except QueueError as error:
         error.published = batches.joined(line.stored)
+        if line.stored:
+            error.add_note(f"publish_many had stored {batches.told(line.stored)}")
         raise
     except BaseException as error:
         doubt = "; the batch under way may be stored, too" if line.is_in_doubt else ""

@@ -31,7 +31,8 @@ class QSubscriber:
     is True when it is new, so that `start` counted, and False when it was there; None when nobody
     knows, since the answer to a first attempt was lost.
 
-    One reader at a time: two under one name get the same messages and do the same work. When the
+    One reader at a time: two under one name share the position. Most messages come to both, which do the
+    same work, and an ack of one also passes over what the other has not got. When the
     server sees another one at work, a warning says so, once, to the logger "qlib" (best effort:
     servers do not tell each other). Threads that share one QSubscriber are one reader. `url`,
     `token` and `timeout` are those of QPublisher. Every method raises the errors of `qlib.errors`;

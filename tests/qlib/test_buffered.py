@@ -399,6 +399,7 @@ def test_after_a_failed_batch_nothing_is_sent(publishing):
         with pytest.raises(NotSent) as later:
             act()
         assert isinstance(later.value.__cause__, TopicNotFound)
+        assert later.value.published == range(1, 3)
     with pytest.raises(TopicNotFound):
         out.close()
     out.close()
@@ -421,6 +422,30 @@ def test_what_is_in_doubt_is_said(publishing):
     assert repr(handles[3]).startswith("<Handle: No valid answer came back")
     with pytest.raises(NotSent):
         handles[4].result()
+
+
+def test_a_block_that_a_failure_breaks_off_ends_with_what_failed(publishing):
+    _, publisher = publishing(accept, *[cut] * 500, timeout=0.3)
+    with (
+        pytest.raises(OutcomeUnknown, match="1 are stored, the 1 of this batch may be") as raised,
+        publisher.buffered("orders", linger=0, batch=1, pending=1) as out,
+    ):
+        while True:
+            out.publish(1)
+    assert raised.value.published == range(1, 2)
+    assert raised.value.__suppress_context__
+
+
+def test_the_error_of_another_buffer_passes_through_a_block(publishing):
+    _, publisher = publishing(accept, problem(404, "topic_not_found"))
+    other = publisher.buffered("gone", linger=0)
+    with pytest.raises(NotSent), publisher.buffered("orders", linger=0) as out:
+        out.publish(1).result(10)
+        other.publish(1)
+        until(lambda: other._pending[os.getpid()].failure)
+        other.publish(2)
+    with pytest.raises(TopicNotFound):
+        other.close()
 
 
 def test_an_outage_is_given_up_after_the_timeout(publishing):

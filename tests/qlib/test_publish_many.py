@@ -224,6 +224,7 @@ def test_a_failed_batch_tells_what_was_published(publishing):
     with pytest.raises(TopicNotFound) as raised:
         publisher.publish_many("orders", range(3000))
     assert raised.value.published == range(1, 1001)
+    assert raised.value.__notes__ == ["publish_many had stored 1000 messages, offsets 1 to 1000"]
     assert len(state.seen) == 2
 
 
