@@ -26,6 +26,7 @@ class Bounds:
     idle: float = 75.0
     # for the client to hang up after the last answer: to close at once may eat that answer
     linger: float = 2.0
+    ending: float = 5.0  # for a client that still sends or reads at the server's end
     sweep: float = 1.0  # between two looks at the times above
     # for what is in flight at the end: a little more than PostgreSQL's statement_timeout
     grace: float = 35.0

@@ -7,7 +7,6 @@ begun never is.
 
 import asyncio
 from collections import deque
-from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from server.http.bounds import NEVER
@@ -20,8 +19,6 @@ if TYPE_CHECKING:
     from server.http.serving import Server
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-_FIRST = {one.value: f"HTTP/1.1 {one.value} {one.phrase}\r\n" for one in HTTPStatus}
-_CLOSE = "Connection: close\r\n"
 
 
 class Connection(asyncio.Protocol):
@@ -138,10 +135,7 @@ class Connection(asyncio.Protocol):
     def _head(self, one: Received | None, reply: Reply) -> bytes:
         if one and (self._server.ending or one.in_doubt):
             one.keep = False
-        lines = [f"{name}: {text}\r\n" for name, text in reply.headers]
-        end = "" if one and one.keep else _CLOSE
-        head = f"{_FIRST[reply.status]}{''.join(lines)}{self._server.date}{end}\r\n"
-        return head.encode("latin-1")
+        return reply.head(self._server.date, last=not (one and one.keep))
 
     def _answer(self, one: Received, head: bytes, body: bytes) -> None:
         self._running = None
@@ -240,10 +234,16 @@ class Connection(asyncio.Protocol):
         self.unread = size
 
     def finish(self) -> None:
-        """Close when nothing is carried out here, else after that."""
-        if not self._running and not self._deaf:
+        """Close when nothing is carried out here, else after that; nobody is waited for long any more."""
+        self.bounds = self._server.bounds
+        soon = self._loop.time() + self.bounds.body_time
+        if self._deaf:
+            self.deadline = min(self.deadline, soon)
+        elif not self._running:
             self._leave()
             self._transport.close()
+        elif not self._running.whole:
+            self._running.late = min(self._running.late, soon)
 
     def abort(self) -> None:
         """Close at once, whatever is unread."""

@@ -9,18 +9,9 @@ from server.http.operations import OPERATIONS, Operation
 from server.http.reply import Reply
 from server.http.request import Received
 
-# what is called most; and what may wait, for messages or for a topic's lock: Flask's few threads are for all others
-HOT: tuple[str, ...] = (
-    "publish",
-    "fetch",
-    "ack",
-    "seek",
-    "subscribe",
-    "unsubscribe",
-    "create_topic",
-    "reset_topic",
-    "delete_topic",
-)
+# All that asks the engine, and so may wait: Flask's few threads are for what does not.
+HOT: tuple[str, ...] = tuple(one.name for one in OPERATIONS if one.name != "openapi")
+_OFTEN = ("publish", "fetch", "ack")
 
 
 class HotRoutes:
@@ -31,8 +22,7 @@ class HotRoutes:
         self._door = door
         self._others = others
         self._routes: dict[str, list[tuple[re.Pattern[str], Operation]]] = {}
-        # publish is the first to be tried
-        for one in sorted(OPERATIONS, key=lambda one: one.name != "publish"):
+        for one in sorted(OPERATIONS, key=lambda one: one.name not in _OFTEN):  # these first
             if one.name in HOT:
                 rule = re.sub("<(.*?)>", r"(?P<\1>[A-Za-z0-9._-]+)", one.rule)
                 self._routes.setdefault(one.method, []).append((re.compile(rule), one))

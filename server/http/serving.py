@@ -4,6 +4,7 @@ import asyncio
 import socket
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from dataclasses import replace
 from email.utils import formatdate
 
 from server.address import in_url
@@ -99,6 +100,8 @@ class Server:
 
     async def _end(self, stop: Callable[[], Awaitable[None]]) -> None:
         self.ending = True
+        brief = self.bounds.ending
+        self.bounds = replace(self.bounds, stall=brief, body_time=brief)
         for one in list(self.connections):
             one.finish()
         await stop()

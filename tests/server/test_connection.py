@@ -349,6 +349,19 @@ def test_at_the_end_what_is_in_flight_is_answered_and_nothing_new_begun() -> Non
         server.done.result(10)
 
 
+@pytest.mark.parametrize("path", ["body", "early", "big"])
+def test_at_the_end_who_dawdles_is_not_waited_for_long(path: str) -> None:
+    """Half a body, the rest of one that was answered early, and an answer that nobody reads."""
+    sent = get(f"/big?{8 * MIB}") if path == "big" else post(b"x", path=f"/{path}", length=2)
+    # the times of who dawdles without an end are longer than this test waits
+    with small(grace=60.0, ending=0.05) as server, closing(server.connect(sent, receives=4096)):
+        until(lambda: server.server.connections)
+        until(lambda: path != "big" or "big" in server.events)
+        until(lambda: path != "body" or server.server.bodies.held)
+        server.end()
+        server.done.result(15)
+
+
 def test_who_comes_at_the_end_is_turned_away_at_once(server: Small) -> None:
     assert asked(server, get("/ping"))[0] == 200  # the control
     server.loop.call(setattr, server.server, "ending", True)

@@ -3,10 +3,14 @@
 import asyncio
 import json
 import os
+import select
 import signal
+import socket
+import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from concurrent.futures import Future
-from contextlib import asynccontextmanager, closing, contextmanager
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import asynccontextmanager, closing, contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import psycopg2.errors
@@ -150,7 +154,7 @@ def test_a_database_that_was_read_only_is_listened_to_no_more(
 
     async def listen() -> None:
         async with listening(engine) as heard:
-            engine._pool.close()  # as a session does that takes no writes
+            await engine._pool.close()  # as a session does that takes no writes
             async for _ in heard:
                 pass
 
@@ -353,6 +357,74 @@ def test_a_stopped_backend_whose_caller_has_left_has_its_place_until_it_is_given
             called.cancel()
             assert loop.run(engine.heads(["t"])) == {"t": 0}
     loop.run(engine.close())
+
+
+_SAID = b"SFATAL\0C57P01\0Mgone\0\0"
+FAREWELL = b"E" + (len(_SAID) + 4).to_bytes(4, "big") + _SAID
+
+
+@contextmanager
+def leaving(loop: Loop, dsn: str, directory: Path) -> Iterator[threading.Event]:
+    """A socket in front of the database. When the event is set, it says farewell and closes with what came unread.
+
+    The loop stands still meanwhile: it hears of both at once.
+    """
+    leaves, ended, stands, left = (threading.Event() for _ in range(4))
+
+    def stand() -> None:
+        stands.set()
+        left.wait(10)
+
+    def forward(client: socket.socket) -> None:
+        with client, socket.socket(socket.AF_UNIX) as upstream:
+            upstream.connect(f"{parse_dsn(dsn)['host']}/.s.PGSQL.5432")
+            while not ended.is_set():
+                readable, _, _ = select.select([client, upstream], [], [], 0.05)
+                if client in readable and leaves.is_set():
+                    loop.loop.call_soon_threadsafe(stand)
+                    stands.wait(10)
+                    client.sendall(FAREWELL)
+                    client.close()
+                    left.set()
+                    return
+                for one, other in ((client, upstream), (upstream, client)):
+                    if one in readable:
+                        if not (data := one.recv(65536)):
+                            return
+                        other.sendall(data)
+
+    with socket.socket(socket.AF_UNIX) as listener, ThreadPoolExecutor() as threads:
+        listener.bind(f"{directory}/.s.PGSQL.5432")
+        listener.listen()
+        listener.settimeout(0.05)
+
+        def accept() -> None:
+            while not ended.is_set():
+                with suppress(TimeoutError):
+                    threads.submit(forward, listener.accept()[0])
+
+        threads.submit(accept)
+        try:
+            yield leaves
+        finally:
+            ended.set()
+
+
+def test_a_backend_that_leaves_a_statement_unread_is_seen_to_leave(
+    loop: Loop, dsn: str, directory: Path
+) -> None:
+    """Then more is to be read than the loop tells of: uvloop does so once when a socket has an error."""
+    with leaving(loop, dsn, directory) as leaves:
+        engine = PostgresEngine(make_dsn(dsn, host=str(directory)), pool_size=1)
+        loop.run(engine.create_topic("t", None))
+        assert loop.run(engine.publish("t", ONE)) == [(1, 1, False)]
+        leaves.set()
+        with pytest.raises(Unavailable) as failure:
+            loop.run(engine.publish("t", ONE), 20)  # less than a statement may take
+        assert failure.value.outcome == "unknown"
+        leaves.clear()
+        assert loop.run(engine.publish("t", ONE)) == [(2, 2, False)]
+        loop.run(engine.close())
 
 
 def test_a_slow_statement_is_not_given_up_for_the_ones_before_it(

@@ -30,7 +30,7 @@ def pool(loop: Loop, dsn: str) -> Iterator[Pool]:
     """A pool of two connections that waits a moment for one."""
     made = Pool(dsn, 2, 0.2)
     yield made
-    loop.call(made.close)
+    loop.run(made.close())
 
 
 @asynccontextmanager
@@ -87,7 +87,7 @@ def test_one_user_has_half_of_them_and_who_has_none_yet_has_the_rest(loop: Loop,
             await pool.take("c")
         for session, user in zip(held, ("stuck", "stuck", "a", "b"), strict=True):
             pool.give_back(session, user)
-        pool.close()
+        await pool.close()
 
     loop.run(crowd())
 
@@ -109,7 +109,7 @@ def test_who_waits_is_next_in_the_order_in_which_they_came(loop: Loop, dsn: str)
             assert served == []
         assert await asyncio.gather(*waiters) == [first] * 5
         assert served == list(range(5))
-        pool.close()
+        await pool.close()
 
     loop.run(line())
 
@@ -130,7 +130,7 @@ def test_of_several_users_who_came_first_is_next(loop: Loop, dsn: str) -> None:
             assert len(pool._lines) == 4
         await asyncio.gather(*waiters)
         assert served == list(range(8)) and pool._lines == {}
-        pool.close()
+        await pool.close()
 
     loop.run(line())
 
@@ -156,7 +156,7 @@ def test_a_session_that_comes_back_is_offered_once_to_each_user_and_not_to_all_w
             one.cancel()
         await asyncio.gather(*waiters, return_exceptions=True)
         assert pool._lines == {}
-        pool.close()
+        await pool.close()
 
     loop.run(line())
 
@@ -180,7 +180,7 @@ def test_a_waiter_that_is_cancelled_leaves_the_line_and_no_place_is_lost(
             await leaver
         assert await asyncio.wait_for(next_one, 10) is session
         pool.give_back(session)
-        pool.close()
+        await pool.close()
 
     loop.run(line())
 
@@ -196,7 +196,7 @@ def test_who_is_cancelled_while_it_connects_loses_no_place(
         with pytest.raises(asyncio.CancelledError):
             await leaver
         assert await pids(pool, 1)
-        pool.close()
+        await pool.close()
 
     loop.run(leave())
 
@@ -229,7 +229,7 @@ def test_a_statement_whose_caller_leaves_goes_on_and_has_its_place_until_then(
         assert until(lambda: served(loop, pool)) == backend, "the place comes back by itself"
         cursor.execute("select count(*) from queue.messages")
         assert cursor.fetchone() == (published,)
-    loop.call(pool.close)
+    loop.run(pool.close())
 
 
 def test_a_pool_that_is_closed_waits_for_nobody_who_has_left(
@@ -245,10 +245,10 @@ def test_a_pool_that_is_closed_waits_for_nobody_who_has_left(
         until(lambda: look(session, "select 1 from pg_locks where not granted"))
         call.cancel()
         assert served(loop, pool) is None
-        loop.call(pool.close)
+        loop.run(pool.close())
         until(lambda: not asyncio.all_tasks(loop.loop))
         assert served(loop, pool) not in (None, backend)
-        loop.call(pool.close)
+        loop.run(pool.close())
 
 
 def served(loop: Loop, pool: Pool) -> int | None:
@@ -327,7 +327,7 @@ def test_close_ends_the_idle_ones_and_the_others_when_they_come_back(
     async def end() -> list[int]:
         async with lent(pool) as session:
             backends = [await pid(session), *await pids(pool, 1)]
-            pool.close()
+            await pool.close()
             return [*backends, await pid(session)]
 
     ended = loop.run(end())

@@ -70,6 +70,9 @@ class Driven(Connection):
         """Return what this session has heard by LISTEN, at the latest after so many seconds."""
         if not self.notifies:
             self._answer = self._loop.create_future()
+            if self._is_cut():
+                self._loop.remove_reader(self._socket)
+                self._watched = False
             self._watch()
             timer = self._loop.call_later(seconds, self._settle)
             try:
@@ -126,6 +129,8 @@ class Driven(Connection):
             return
         try:
             state = self.poll()
+            while state != POLL_OK and self._is_cut():
+                state = self.poll()
         except psycopg2.Error as error:
             if self.closed:
                 self.close()  # now: the number of its socket may soon be another one's
@@ -134,6 +139,10 @@ class Driven(Connection):
         self._wait_for_room(state == POLL_WRITE)
         if state == POLL_OK:
             self._settle()
+
+    def _is_cut(self) -> bool:
+        """Whether the other side has hung up: uvloop says so once, however much is left to be read."""
+        return any(event & (select.POLLHUP | select.POLLERR) for _, event in self._look.poll(0))
 
     def _wait_for_room(self, wanted: bool) -> None:
         if wanted == self._writing:

@@ -217,8 +217,8 @@ class PostgresEngine:
 
     async def close(self) -> None:
         """Close every connection: those that are idle now, the others when they are given back."""
-        self._pool.close()
-        self._announcer.close()
+        await self._pool.close()
+        await self._announcer.close()
 
     # A topic is three users of the pool: who waits for its lock must not keep those from their work who need none, and
     # acks, of which one may wait for another, must not keep it from being read.

@@ -79,11 +79,12 @@ class Pool:
             session.close()
         self._leave(user)
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Close the sessions: those that are idle now, the others when they are given back."""
         self._turn()
         for task in self._given_up:
             task.cancel()
+        await asyncio.gather(*self._given_up, return_exceptions=True)
 
     async def _give_back_later(self, session: Session, user: Hashable) -> None:
         try:
