@@ -20,6 +20,8 @@ log = logging.getLogger("server")
 
 _AT_ONCE = 1.0  # seconds; a worker that dies sooner is not followed at once
 _MORE = 3.0  # seconds that a worker has beyond its own grace
+# A signal that comes just before a wait begins does not cut it short: its handler runs when the wait is over.
+_LONGEST_WAIT = 0.5  # seconds
 
 
 class Parent:
@@ -60,14 +62,16 @@ class Parent:
 
     def _ready(self) -> bool:
         assert self._worker and self._lifeline
-        wait([self._lifeline, self._worker.sentinel])
+        while not wait([self._lifeline, self._worker.sentinel], _LONGEST_WAIT):
+            pass
         with suppress(EOFError, ConnectionError):  # it has died
             return self._lifeline.poll() and bool(self._lifeline.recv_bytes())
         return False
 
     def _wait(self, began: float) -> None:
         assert self._worker and self._lifeline
-        self._worker.join()
+        while self._worker.is_alive():
+            self._worker.join(_LONGEST_WAIT)
         self._lifeline.close()
         log.error("the worker has ended (%s); another one is started", self._worker.exitcode)
         if time.monotonic() - began < _AT_ONCE:

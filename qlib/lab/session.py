@@ -108,8 +108,8 @@ class Session:
         deadline = time.monotonic() + _PATIENCE
         while not wait_for([self._pending], _PROMPTNESS).done:
             blockers = self._blockers()
-            # A circle that PostgreSQL breaks while we ask looks like a wait; asked again, it is gone.
-            if blockers and blockers == self._blockers():
+            # A circle that PostgreSQL breaks while we ask looks like a wait; a moment later it is gone.
+            if blockers and all(blockers == self._later_blockers() for _ in range(3)):
                 event.waited_for = blockers
                 _waiting.add(self)
                 return Waiting(self.name, blockers)
@@ -191,6 +191,10 @@ class Session:
             message = error.diag.message_primary or str(error).strip()
             # without a code the connection is lost, and with it the transaction
             raise SessionError(error.pgcode or "08006", message) from None
+
+    def _later_blockers(self) -> tuple[str, ...]:
+        wait_for([self._pending] if self._pending else [], _PROMPTNESS)
+        return self._blockers()
 
     def _blockers(self) -> tuple[str, ...]:
         return tuple(name for (name,) in self._ask(_BLOCKERS))
