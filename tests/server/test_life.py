@@ -2,14 +2,20 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from multiprocessing import Pipe
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from server import parent
+from server.parent import Parent
+from server.settings import parse
 from tests.lab.processes import about, awaits, children, ignores
 from tests.server.answers import ok
 from tests.server_process import ROOT, ServerProcess, end, free_port, serving
@@ -179,3 +185,31 @@ def test_a_hangup_is_for_the_parent_alone(dsn: str, tmp_path: Path) -> None:
     with serving(ServerProcess(tmp_path / "log", database_url=dsn)) as server:
         assert not ignores(server.pid, signal.SIGHUP)  # the control of the test above
         assert ignores(server.worker(), signal.SIGHUP)
+
+
+def test_the_parent_never_waits_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A signal that comes just before a wait does not end it: the handler runs after it."""
+    waits: list[float | None] = []
+
+    class Worker:
+        sentinel, exitcode = 0, 0
+
+        def is_alive(self) -> bool:
+            return len(waits) < 4
+
+        def join(self, timeout: float | None = None) -> None:
+            waits.append(timeout)
+
+    def nothing(things: list[Any], timeout: float | None = None) -> list[Any]:
+        waits.append(timeout)
+        return things if len(waits) == 2 else []
+
+    here, there = Pipe()
+    with here, there, socket.create_server(("127.0.0.1", 0)) as listener:
+        watched = Parent(parse([]), "", listener)
+        monkeypatch.setattr(watched, "_worker", Worker())
+        monkeypatch.setattr(watched, "_lifeline", here)
+        monkeypatch.setattr(parent, "wait", nothing)
+        assert not watched._ready()
+        watched._wait(began=0.0)
+    assert len(waits) == 4 and all(one is not None and one <= 1.0 for one in waits)
