@@ -127,7 +127,7 @@ def test_a_killed_server_leaves_nothing_behind() -> None:
         (server,) = [pid for pid in about(str(directory)) if command(pid)[1:3] == ["-m", "server"]]
         os.kill(server, signal.SIGKILL)
         until(lambda: gone(directory), LONG)
-        assert not started.alive
+        until(lambda: not started.alive)
 
 
 def test_a_stack_that_cannot_start_says_why(directory: Path) -> None:
