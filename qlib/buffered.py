@@ -14,7 +14,7 @@ from qlib.checks import integer, name, seconds
 from qlib.errors import InvalidRequest, NotSent, QueueError
 from qlib.handle import Handle, again
 from qlib.pending import Pending, Settings
-from qlib.process import OfProcess, begin_anew_in_children, close_at_exit, forget
+from qlib.process import OfProcess, close_at_exit, forget
 from qlib.values import Encode
 
 _LARGEST_BATCH = 10_000  # messages, as the queue takes them
@@ -43,11 +43,7 @@ class Buffered:
         # The thread has this method, and so it keeps the buffer, which is closed at exit.
         settings = Settings(repr(self), self._send, linger, batch, pending)
         self._pending = OfProcess(Pending(settings))
-        begin_anew_in_children(self)
         close_at_exit(self)
-
-    def _forked(self) -> None:
-        self._pending[getpid()]
 
     def __repr__(self) -> str:
         """Return the topic's name."""

@@ -9,7 +9,7 @@ from uuid import uuid4
 
 from qlib import batches
 from qlib.errors import OutcomeUnknown, QueueError
-from qlib.process import OfProcess, begin_anew_in_children
+from qlib.process import OfProcess
 from qlib.reading import Stored, read
 from qlib.transport import Transport
 from qlib.values import to_json
@@ -40,10 +40,6 @@ class Numbered:
         """Make up the producer's name; nothing is sent yet."""
         self._transport = transport
         self._producer = OfProcess(_Producer())
-        begin_anew_in_children(self)
-
-    def _forked(self) -> None:
-        self._producer[getpid()]
 
     def store(
         self, topic: str, names: list[str], batch: batches.Encoded, sequence: int | None = None

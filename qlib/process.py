@@ -7,14 +7,8 @@ import logging
 import os
 import sys
 from multiprocessing.util import Finalize, register_after_fork
-from typing import Protocol, Self, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 from weakref import WeakSet
-
-
-class Forking(Protocol):
-    """What begins anew in a forked child, where a lock may be held by a thread that is not there."""
-
-    def _forked(self) -> None: ...
 
 
 class Closing(Protocol):
@@ -25,7 +19,7 @@ class Closing(Protocol):
 
 
 class Heritable(Protocol):
-    """What a forked child has its own one of."""
+    """What a forked child has its own one of: a lock in here may be held by a thread that is not there."""
 
     def anew(self) -> Self:
         """Return the child's; what waits for this one in the child is released."""
@@ -40,9 +34,14 @@ class OfProcess(dict[int, Thing]):
     The hook below does so at once, but a fork that is made in C calls none.
     """
 
+    # each is one of its own, whatever is in it
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__  # type: ignore[assignment]
+
     def __init__(self, thing: Thing) -> None:
         """Begin with the one of this process."""
         super().__init__({os.getpid(): thing})
+        _inherited.add(self)
 
     def __missing__(self, process: int) -> Thing:
         """Put the child's in the place of its parent's."""
@@ -53,15 +52,10 @@ class OfProcess(dict[int, Thing]):
         return self[process]
 
 
-_forking: WeakSet[Forking] = WeakSet()
+_inherited: WeakSet[OfProcess[Any]] = WeakSet()
 _open: WeakSet[Closing] = WeakSet()
 
 _log = logging.getLogger("qlib")
-
-
-def begin_anew_in_children(it: Forking) -> None:
-    """Have `it._forked()` called first of all in every child that is forked while it lives."""
-    _forking.add(it)
 
 
 def close_at_exit(it: Closing) -> None:
@@ -75,8 +69,8 @@ def forget(it: Closing) -> None:
 
 
 def _forked() -> None:
-    for it in list(_forking):
-        it._forked()
+    for it in list(_inherited):
+        it[os.getpid()]
 
 
 def _exiting() -> None:

@@ -20,7 +20,7 @@ from qlib.errors import (
     QueueError,
     UnreadableAnswer,
 )
-from qlib.process import begin_anew_in_children
+from qlib.process import OfProcess
 from qlib.received import LARGEST, Received
 
 Answer = TypeVar("Answer")
@@ -42,6 +42,19 @@ class Reply(NamedTuple):
     doubt: bool
 
 
+class _Own:
+    """The connections of one process, and the name by which the server knows its requests."""
+
+    def __init__(self, url: str, token: str | None, named: bool) -> None:
+        self._settings = url, token, named
+        self.client = uuid4().hex if named else None
+        self.session = Session(url, token, self.client)
+
+    def anew(self) -> _Own:
+        # A child must not share its parent's sockets: their answers would get mixed.
+        return _Own(*self._settings)
+
+
 class Transport:
     """Sends requests to one server; threads may share it, and a forked child may go on using it.
 
@@ -55,13 +68,16 @@ class Transport:
         self, url: str | None, token: str | None, timeout: float, *, named: bool = False
     ) -> None:
         """Check the settings; nothing is sent yet."""
-        self._named = named
         self.url = text(url or os.environ.get("QUEUE_URL") or _DEFAULT_URL, "the URL").rstrip("/")
-        self._token = token or os.environ.get("QUEUE_TOKEN")
+        token = token or os.environ.get("QUEUE_TOKEN")
         self._timeout = seconds(timeout, "timeout must be above 0 seconds", lambda s: s > 0)
-        _check(self.url, self._token)
-        self._open()
-        begin_anew_in_children(self)
+        _check(self.url, token)
+        self._own = OfProcess(_Own(self.url, token, named))
+
+    @property
+    def client(self) -> str | None:
+        """The name that this process has told the server."""
+        return self._own[os.getpid()].client
 
     def request(
         self,
@@ -103,13 +119,9 @@ class Transport:
         """Close the connections."""
         self._session.close()
 
-    def _open(self) -> None:
-        self.client = uuid4().hex if self._named else None
-        self._session = Session(self.url, self._token, self.client)
-
-    def _forked(self) -> None:
-        # A child must not share its parent's sockets: their answers would get mixed.
-        self._open()
+    @property
+    def _session(self) -> Session:
+        return self._own[os.getpid()].session
 
     def _carried_out(
         self,

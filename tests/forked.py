@@ -1,5 +1,6 @@
 """A real child of this process, made by fork while other threads run."""
 
+import ctypes
 import os
 import select
 import signal
@@ -9,13 +10,18 @@ from collections.abc import Callable
 PATIENCE = 20.0
 
 
-def in_child(act: Callable[[], object]) -> str:
+def fork_in_c() -> int:
+    """Fork as a library does that is written in C: Python's hooks are not called."""
+    return int(ctypes.PyDLL(None).fork())
+
+
+def in_child(act: Callable[[], object], fork: Callable[[], int] = os.fork) -> str:
     """Do it in a forked child, and return the text of what it returned or of what it raised.
 
     Raises AssertionError when that takes too long: the child hangs.
     """
     told, tell = os.pipe()
-    child = os.fork()
+    child = fork()
     if not child:
         try:
             os.write(tell, str(act()).encode())

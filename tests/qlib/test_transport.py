@@ -1,6 +1,7 @@
 """The one door: what each failure means, what is sent again, and that every wait ends."""
 
 import json
+import os
 import threading
 from collections.abc import Callable
 from contextlib import closing
@@ -23,7 +24,7 @@ from qlib import (
 )
 from qlib.connection import FAILURES, Session
 from qlib.transport import Transport
-from tests.forked import in_child
+from tests.forked import fork_in_c, in_child
 from tests.qlib.door import GOOD, WHOLE, send, the_value
 from tests.qlib.hostile import (
     Hostile,
@@ -251,9 +252,10 @@ def test_nothing_below_sends_a_request_again() -> None:
         assert len(server.seen) == 2
 
 
-def test_a_forked_child_has_a_session_and_a_name_of_its_own_before_it_asks():
+@pytest.mark.parametrize("fork", [os.fork, fork_in_c])
+def test_a_forked_child_has_a_session_and_a_name_of_its_own_before_it_asks(fork):
     with hostile() as server:
         door = Transport(server.url, None, 5.0, named=True)
         ours = door._session, door.client
-        told = in_child(lambda: (door._session is ours[0], door.client == ours[1]))
+        told = in_child(lambda: (door._session is ours[0], door.client == ours[1]), fork)
         assert told == "(False, False)"
