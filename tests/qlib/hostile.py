@@ -5,7 +5,7 @@ import socket
 import ssl
 import struct
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from socketserver import StreamRequestHandler, ThreadingTCPServer
 from threading import Event, Lock, Thread
@@ -82,7 +82,8 @@ def hostile(*script: Step, tls: ssl.SSLContext | None = None) -> Iterator[Hostil
             thread.join()
             with state.lock:
                 for connection in state.connections:
-                    connection.shutdown(socket.SHUT_RDWR)
+                    with suppress(OSError):  # the client may have left a moment ago
+                        connection.shutdown(socket.SHUT_RDWR)
 
 
 class _Server(ThreadingTCPServer):

@@ -1,10 +1,12 @@
 """Every test of the contract runs twice: with the hot routes, and with Flask for all of them."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from server.engines.postgres.embedded import EmbeddedPostgres
+from server.engines.postgres.install import install
 from tests.conftest import database
 from tests.server_process import ServerProcess, serving
 
@@ -23,3 +25,11 @@ def server(
         serving(ServerProcess(log, program=request.param, database_url=dsn)) as process,
     ):
         yield process
+
+
+@pytest.fixture
+def postgres(directory: Path, pg_bin: Path | None) -> Iterator[EmbeddedPostgres]:
+    """A durable cluster of the test's own, with init/ applied."""
+    with EmbeddedPostgres(directory / "data", bin_dir=pg_bin) as started:
+        assert install(started.dsn)
+        yield started

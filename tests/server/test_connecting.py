@@ -1,14 +1,11 @@
 """Connecting: every address in turn, each for a bounded time, and the loop never stands still for it."""
 
 import asyncio
-import os
 import shutil
-import signal
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +18,10 @@ from server.engines.postgres.addresses import Place, places, said
 from server.engines.postgres.connecting import connect
 from server.engines.postgres.embedded import EmbeddedPostgres
 from server.engines.postgres.engine import PostgresEngine
-from server.engines.postgres.install import install
 from tests.loop import Loop, looping
 from tests.proxy import CuttingProxy, cutting
 from tests.standby import socket_of
+from tests.stopped import stopped
 from tests.ticking import ticking
 from tests.tls import behind_tls
 from tests.waiting import until
@@ -202,40 +199,21 @@ def test_a_loop_that_stands_still_is_noticed(loop: Loop) -> None:
         until(lambda: ticks.longest > STOOD_STILL)
 
 
-@pytest.fixture
-def own(directory: Path, pg_bin: Path | None) -> Iterator[EmbeddedPostgres]:
-    """A cluster of the test's own, whose postmaster may be stopped."""
-    with EmbeddedPostgres(directory / "data", bin_dir=pg_bin, settings={"fsync": "off"}) as started:
-        install(started.dsn)
-        yield started
-
-
-@contextmanager
-def stopped(pid: int | None) -> Iterator[None]:
-    """Stop a process for a while."""
-    assert pid
-    os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(pid, signal.SIGCONT)
-
-
 def test_a_stopped_postmaster_lets_nobody_in_and_stops_nobody(
-    loop: Loop, own: EmbeddedPostgres
+    loop: Loop, postgres: EmbeddedPostgres
 ) -> None:
-    engine = PostgresEngine(f"{own.dsn} connect_timeout={SILENT}", pool_size=2)
+    engine = PostgresEngine(f"{postgres.dsn} connect_timeout={SILENT}", pool_size=2)
     loop.run(engine.create_topic("t", None))
-    with stopped(own.pid), ticking(loop) as ticks:
-        # one of the two finds no idle session, and has to connect
-        calls = [loop.submit(engine.heads(["t"])) for _ in range(2)]
+    with stopped(postgres.pid), ticking(loop) as ticks:
+        # begun at once: one of the two finds no idle session, and has to connect
+        calls = loop.call(lambda: [asyncio.ensure_future(engine.heads(["t"])) for _ in range(2)])
         until(lambda: any(call.done() for call in calls))
         served = 0
         while not all(call.done() for call in calls):
             assert loop.run(engine.heads(["t"])) == {"t": 0}, "the existing session serves"
             served += 1
         assert served
-        (refusal,) = [failed for call in calls if (failed := call.exception(60))]
+        (refusal,) = [failed for call in calls if (failed := call.exception())]
         assert isinstance(refusal, Unavailable) and refusal.outcome == "none"
     assert ticks.count > 50 and ticks.longest < STOOD_STILL
     assert [loop.run(engine.heads(["t"])) for _ in range(2)] == [{"t": 0}] * 2

@@ -2,9 +2,7 @@
 
 import asyncio
 import json
-import os
 import select
-import signal
 import socket
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
@@ -25,6 +23,7 @@ from server.engines.postgres.engine import PostgresEngine
 from server.engines.postgres.failures import Lost, NotWritable, problem
 from tests.loop import Loop
 from tests.proxy import cutting
+from tests.stopped import stopped
 from tests.waiting import until
 
 Connect = Callable[[], connection]
@@ -250,11 +249,8 @@ def stuck(loop: Loop, ask: Ask, call: Coroutine[Any, Any, Any]) -> Iterator[Futu
     """Begin a call that waits for a lock, and stop its backend."""
     called = loop.submit(call)
     ((backend,),) = until(lambda: ask(WAITS))
-    os.kill(backend, signal.SIGSTOP)
-    try:
+    with stopped(backend):
         yield called
-    finally:
-        os.kill(backend, signal.SIGCONT)
 
 
 STUCK: dict[str, tuple[str, Callable[[PostgresEngine], Coroutine[Any, Any, Any]], str]] = {

@@ -16,11 +16,11 @@ import pytest
 from psycopg2.extensions import connection, make_dsn
 
 from server.engines.postgres.embedded import EmbeddedPostgres
-from server.engines.postgres.install import install
 from tests.conftest import execute, numbers
 from tests.server.answers import ok, refused
 from tests.server.history import History, faults, publish_until, until_progress
 from tests.server_process import ServerProcess, end, serving
+from tests.stopped import stopped
 from tests.waiting import until
 
 BACK = 5.0  # seconds, from the database's return to the server's
@@ -115,32 +115,19 @@ def test_a_stopped_backend_with_a_topic_harms_no_other_topic(
     with (
         ThreadPoolExecutor(32) as crowd,
         held(connect, "select queue.publish('t', '0')") as session,
+        stopped(session.info.backend_pid),
     ):
-        os.kill(session.info.backend_pid, signal.SIGSTOP)
-        try:
-            stuck = [
-                crowd.submit(main.call, "POST", "/topics/t/messages", BATCH) for _ in range(32)
-            ]
-            until(lambda: ask(WAITING))
-            for _ in range(20):
-                ok(main.call("POST", "/topics/other/messages", {"payloads": [1]}), 201)
-                ok(main.call("GET", "/topics/t/messages"))
-            # a topic never takes more than one of the connections
-            assert ask(WAITING.replace("pid", "count(*)", 1)) == 1
-            assert not any(one.done() for one in stuck)
-            for one in stuck:
-                refused(one.result(20), "unavailable", outcome="none")
-        finally:
-            os.kill(session.info.backend_pid, signal.SIGCONT)
+        stuck = [crowd.submit(main.call, "POST", "/topics/t/messages", BATCH) for _ in range(32)]
+        until(lambda: ask(WAITING))
+        for _ in range(20):
+            ok(main.call("POST", "/topics/other/messages", {"payloads": [1]}), 201)
+            ok(main.call("GET", "/topics/t/messages"))
+        # a topic never takes more than one of the connections
+        assert ask(WAITING.replace("pid", "count(*)", 1)) == 1
+        assert not any(one.done() for one in stuck)
+        for one in stuck:
+            refused(one.result(20), "unavailable", outcome="none")
     assert ok(main.call("POST", "/topics/t/messages", BATCH), 201)["first_offset"] == 1
-
-
-@pytest.fixture
-def postgres(directory: Path, pg_bin: Path | None) -> Iterator[EmbeddedPostgres]:
-    """A durable cluster of the test's own, with init/ applied."""
-    with EmbeddedPostgres(directory / "data", bin_dir=pg_bin) as started:
-        assert install(started.dsn)
-        yield started
 
 
 @pytest.fixture

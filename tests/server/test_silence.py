@@ -1,47 +1,25 @@
 """The database lets nobody in, or its name cannot be looked up: nobody else has to wait for those who need that."""
 
-import os
-import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
 
 import psycopg2
-import pytest
 from psycopg2.extensions import make_dsn
 
 from server.engines.postgres.embedded import EmbeddedPostgres
-from server.engines.postgres.install import install
 from tests.proxy import cutting
 from tests.server.answers import ok, refused
 from tests.server_process import ServerProcess, serving
 from tests.standby import socket_of
+from tests.stopped import stopped
 from tests.waiting import until
 
 CROWD = 6
 SILENT = "connect_timeout=4"
 WAITING = """select count(*) from pg_stat_activity
              where application_name = 'queue-server' and wait_event_type = 'Lock'"""
-
-
-@pytest.fixture
-def postgres(directory: Path, pg_bin: Path | None) -> Iterator[EmbeddedPostgres]:
-    """A cluster of the test's own."""
-    with EmbeddedPostgres(directory / "data", bin_dir=pg_bin, settings={"fsync": "off"}) as started:
-        assert install(started.dsn)
-        yield started
-
-
-@contextmanager
-def stopped(pid: int | None) -> Iterator[None]:
-    """Stop a process for a while."""
-    assert pid
-    os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(pid, signal.SIGCONT)
 
 
 @contextmanager

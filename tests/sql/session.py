@@ -14,6 +14,11 @@ from tests.waiting import until
 
 # Longer than any statement may run (see BOUNDED in tests/conftest.py).
 PATIENCE = 40.0
+# They pin no setting, which would keep Postgres from inlining them into callers that do. (publish only calls another.)
+INLINED = {
+    *("publish", "slice", "as_json", "rfc3339"),
+    *("is_small", "open_brackets", "may_hold_a_large_number"),
+}
 
 Row = tuple[Any, ...]
 

@@ -12,7 +12,7 @@ from psycopg2.extensions import cursor as Cursor
 from server.engines.postgres.embedded import EmbeddedPostgres
 from server.engines.postgres.install import INIT
 from tests.conftest import database
-from tests.sql.session import Session, plant
+from tests.sql.session import INLINED, Session, plant
 
 Settings = dict[str, str]
 
@@ -171,18 +171,8 @@ def test_every_function_pins_what_it_relies_on(sql: Session) -> None:
         select proname, prosrc, coalesce(proconfig, '{}') from pg_proc where pronamespace = 'queue'::regnamespace""")
     assert len(functions) > 30
     pins = {"search_path=pg_catalog, pg_temp", "standard_conforming_strings=on"}
-    # a setting would keep Postgres from it
-    inlined = {
-        "publish",
-        "slice",
-        "as_json",
-        "rfc3339",
-        "is_small",
-        "open_brackets",
-        "may_hold_a_large_number",
-    }
-    assert {name for name, _, settings in functions if not pins <= set(settings)} == inlined
-    assert [name for name, body, _ in functions if name in inlined and "\\" in body] == []
+    assert {name for name, _, settings in functions if not pins <= set(settings)} == INLINED
+    assert [name for name, body, _ in functions if name in INLINED and "\\" in body] == []
     catching = {name for name, body, _ in functions if re.search(r"^\s*exception\b", body, re.M)}
     assert {"check_escapes", "check_snapshot"} <= catching
     assert {name for name, _, settings in functions if "exit_on_error=off" in settings} == catching
