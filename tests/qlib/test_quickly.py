@@ -126,6 +126,8 @@ LEAVES = (
     | st.datetimes()
     | st.uuids()
 )
+# Hypothesis tries words that it finds in the code; `__dict__` and `__class__` take no other values.
+NAMES = st.text().filter(lambda name: not name.startswith("__"))
 KEYS = st.text() | TEXTS | st.integers() | st.floats() | st.booleans() | st.none() | st.uuids()
 ALL = st.recursive(
     LEAVES,
@@ -137,8 +139,8 @@ ALL = st.recursive(
         | inner.map(Record)
         | inner.map(Lax)
         | st.dictionaries(st.text(), inner).map(Backwards)
-        | st.dictionaries(st.text(), inner).map(attributes)
-        | st.tuples(st.dictionaries(st.text(), inner).map(attributes), st.dictionaries(KEYS, inner))
+        | st.dictionaries(NAMES, inner).map(attributes)
+        | st.tuples(st.dictionaries(NAMES, inner).map(attributes), st.dictionaries(KEYS, inner))
     ),
 )
 
