@@ -35,7 +35,7 @@ test: lint
 	$(BIN)/pytest -n 2
 
 notebooks: .venv/ready
-	$(BIN)/python -m qlib.lab.notebooks
+	$(BIN)/python -m qlib.lab.course.notebooks
 
 stress: .venv/ready
 	$(BIN)/python -m qlib.lab.stress $(STRESS)

@@ -4,20 +4,20 @@ It needs pandas, matplotlib and psycopg2, which the client `qlib` itself does wi
 """
 
 from qlib.lab.checker import Verdict, check
-from qlib.lab.claims import claim
-from qlib.lab.curve import curve
-from qlib.lab.guarded import StackError
+from qlib.lab.course.claims import claim
+from qlib.lab.database.query import source, sql
 from qlib.lab.history import History, record
-from qlib.lab.interleave import interleave
-from qlib.lab.ladder import ladder
-from qlib.lab.live import live, progress
-from qlib.lab.query import source, sql
-from qlib.lab.session import session
+from qlib.lab.pictures.curve import curve
+from qlib.lab.pictures.ladder import ladder
+from qlib.lab.pictures.live import live, progress
+from qlib.lab.pictures.strip import strip
+from qlib.lab.pictures.timeline import timeline
+from qlib.lab.sessions.interleave import interleave
+from qlib.lab.sessions.session import session
+from qlib.lab.sessions.steps import SessionError
+from qlib.lab.sessions.strategy import strategy
 from qlib.lab.stack import Stack, crash, restart, up
-from qlib.lab.steps import SessionError
-from qlib.lab.strategy import strategy
-from qlib.lab.strip import strip
-from qlib.lab.timeline import timeline
+from qlib.lab.stack.guarded import StackError
 
 __all__ = [
     "History",

@@ -10,9 +10,9 @@ import sys
 import time
 from pathlib import Path
 
-from qlib.lab.ends import when_ended
-from qlib.lab.guarded import ROOT, Guarded, StackError, environment, free_port
 from qlib.lab.stack import Stack
+from qlib.lab.stack.ends import when_ended
+from qlib.lab.stack.guarded import ROOT, Guarded, StackError, environment, free_port
 
 _DATA = Path(".queue")
 _FIRST = "00_first_message.ipynb"

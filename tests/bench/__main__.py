@@ -8,7 +8,7 @@ import traceback
 from importlib import import_module
 from pathlib import Path
 
-from qlib.lab.ends import give_up, when_ended
+from qlib.lab.stack.ends import give_up, when_ended
 from tests.bench import base, checkout, idle, pictures, readme, report
 from tests.bench.machine import describe
 from tests.bench.stand import Stand

@@ -10,7 +10,7 @@ import time
 from qlib.lab.checker import check
 from tests.bench.rounds import Contender, Figures, Result, interleave
 from tests.bench.stand import Stand
-from tests.lab.model_queue import random_history
+from tests.lab.checker.model_queue import random_history
 
 PART = "checker"
 CASE = "100,000 operations"

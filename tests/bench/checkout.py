@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from qlib.lab.guarded import Guarded, environment, free_port
+from qlib.lab.stack.guarded import Guarded, environment, free_port
 
 VARIABLE = "BENCH_BASE"
 

@@ -24,7 +24,7 @@ CASE = "single × 100 B beside an old snapshot"
 _TURN = 1_000
 _TURNS = 50
 _ENDS = 5
-_COUNTER = Path(lab.__file__).with_name("strategies") / "counter_row.sql"
+_COUNTER = Path(lab.__file__).with_name("sessions") / "strategies" / "counter_row.sql"
 
 
 def run(stand: Stand, rounds: int) -> list[Result]:

@@ -10,7 +10,7 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from qlib.lab.look import INK, new_axes, open_frame, titled
+from qlib.lab.pictures.look import INK, new_axes, open_frame, titled
 from tests.bench import fanout, publish
 from tests.bench.messages import HTTP, QLIB, SQL
 from tests.bench.rounds import RATE, Result

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import pytest
 import requests
 
-from tests.lab.processes import about, environment, ignores
+from tests.lab.stack.processes import about, environment, ignores
 from tests.waiting import until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -121,7 +121,7 @@ def test_it_says_why_it_cannot_start(directory: Path) -> None:
     assert "is not empty" in done.stderr and "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("command", ["qlib.lab", "qlib.lab.notebooks", "qlib.lab.stress"])
+@pytest.mark.parametrize("command", ["qlib.lab", "qlib.lab.course.notebooks", "qlib.lab.stress"])
 @pytest.mark.parametrize("asked", ["--help", "--halp"])
 def test_help_starts_nothing(command: str, asked: str, directory: Path) -> None:
     ran = subprocess.run(

@@ -6,7 +6,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from qlib.lab.notebooks import kernel_environment
+from qlib.lab.course.notebooks import kernel_environment
 from tests.notebooks.chapter import ROOT
 
 SANITIZE = Path(__file__).with_name("sanitize.cfg")

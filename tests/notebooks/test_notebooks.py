@@ -10,7 +10,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from qlib.lab.notebooks import readme_pictures
+from qlib.lab.course.notebooks import readme_pictures
 from qlib.lab.stack import Stack
 from tests.notebooks.chapter import ROOT, Notebook, code, problems
 from tests.notebooks.strict import SANITIZE, nbval

@@ -16,7 +16,7 @@ import pytest
 from server import parent
 from server.parent import Parent
 from server.settings import parse
-from tests.lab.processes import about, awaits, children, ignores
+from tests.lab.stack.processes import about, awaits, children, ignores
 from tests.server.answers import ok
 from tests.server_process import ROOT, ServerProcess, end, free_port, serving
 from tests.waiting import until

@@ -9,7 +9,7 @@ from qlib import QPublisher, QSubscriber
 from qlib.errors import QueueError
 from qlib.lab.checker import Verdict, check
 from qlib.lab.history import History
-from qlib.lab.watched import WatchedPublisher, WatchedSubscriber
+from qlib.lab.history.watched import WatchedPublisher, WatchedSubscriber
 from tests.waiting import until
 
 TOPIC = "orders"

@@ -54,7 +54,7 @@ from qlib.lab.checker.reads import check_reads
 from qlib.lab.checker.verdict import ANOMALIES, Anomaly, Findings, Verdict
 from qlib.lab.checker.writes import Write, writes
 from qlib.lab.history import History
-from qlib.lab.operation import Operation
+from qlib.lab.history.operation import Operation
 
 __all__ = ["ANOMALIES", "Anomaly", "Verdict", "check"]
 

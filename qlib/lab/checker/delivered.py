@@ -10,7 +10,7 @@ from math import inf
 from qlib.lab.checker.log import Log
 from qlib.lab.checker.moves import Moves
 from qlib.lab.checker.verdict import Findings
-from qlib.lab.operation import Operation
+from qlib.lab.history.operation import Operation
 
 
 def check_delivered(

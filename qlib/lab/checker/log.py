@@ -10,7 +10,7 @@ from math import inf
 from qlib.lab.checker.prefix import Highest
 from qlib.lab.checker.verdict import Findings, shown
 from qlib.lab.checker.writes import Write
-from qlib.lab.operation import Operation
+from qlib.lab.history.operation import Operation
 
 _READS = ("fetch", "browse", "final_read")
 

@@ -9,7 +9,7 @@ from heapq import heappop, heappush
 from math import inf
 
 from qlib.lab.checker.prefix import Highest
-from qlib.lab.operation import Operation
+from qlib.lab.history.operation import Operation
 
 
 class Moves:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from qlib.lab.checker.log import Log
 from qlib.lab.checker.verdict import Findings, shown
 from qlib.lab.checker.writes import Write, span
-from qlib.lab.operation import Operation
+from qlib.lab.history.operation import Operation
 
 
 def check_places(log: Log, findings: Findings) -> None:

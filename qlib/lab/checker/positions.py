@@ -11,7 +11,7 @@ from qlib.lab.checker.log import Log
 from qlib.lab.checker.moves import Moves
 from qlib.lab.checker.prefix import Highest
 from qlib.lab.checker.verdict import Findings
-from qlib.lab.operation import Operation
+from qlib.lab.history.operation import Operation
 
 _TELLING = ("subscribe", "info", "fetch", "ack")
 

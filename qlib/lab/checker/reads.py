@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from qlib.lab.checker.log import Log, seen_by
 from qlib.lab.checker.verdict import Findings
-from qlib.lab.operation import Operation
+from qlib.lab.history.operation import Operation
 
 _MOST_MESSAGES = 10_000  # the server's own limit
 # A fetch stops at 8 MiB with keys and headers, which we do not see: half of it is a good excuse.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import inf
 
 from qlib.lab.checker.verdict import Findings, shown
-from qlib.lab.operation import Operation, Outcome
+from qlib.lab.history.operation import Operation, Outcome
 
 
 @dataclass(slots=True, eq=False)

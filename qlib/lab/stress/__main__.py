@@ -16,9 +16,9 @@ from tqdm import tqdm
 
 from qlib.errors import QueueError
 from qlib.lab.checker import check
-from qlib.lab.ends import give_up, when_ended
-from qlib.lab.guarded import StackError
 from qlib.lab.stack import Stack
+from qlib.lab.stack.ends import give_up, when_ended
+from qlib.lab.stack.guarded import StackError
 from qlib.lab.stress.report import conclusion, table
 from qlib.lab.stress.run import Run, StressError
 from qlib.lab.stress.workers import Plan

@@ -11,7 +11,7 @@ from sys import intern
 from typing import Any
 from zlib import crc32
 
-from qlib.lab.operation import Operation, Recorder
+from qlib.lab.history.operation import Operation, Recorder
 
 _LONGEST_PADDING = 24  # times eight characters
 

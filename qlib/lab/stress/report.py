@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from qlib.lab.checker import Verdict
 from qlib.lab.history import History
-from qlib.lab.operation import Operation
+from qlib.lab.history.operation import Operation
 
 _HEADINGS = ("", "requests", "/s", "messages", "/s", "p50 ms", "p99 ms", "max ms", "errors")
 _ROWS = {"publish": "publish", "fetch": "fetch", "ack": "ack"} | dict.fromkeys(

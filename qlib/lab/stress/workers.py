@@ -13,8 +13,8 @@ from random import Random
 from typing import Any
 
 from qlib.errors import QueueError
+from qlib.lab.history.watched import WatchedPublisher, WatchedSubscriber
 from qlib.lab.stress.records import payload, recorder
-from qlib.lab.watched import WatchedPublisher, WatchedSubscriber
 from qlib.models import Batch
 from qlib.publisher import QPublisher
 from qlib.subscriber import QSubscriber

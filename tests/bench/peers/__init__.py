@@ -24,7 +24,7 @@ from tests.bench.peers.redis_streams import RedisStreams
 
 __all__ = ["Peer", "Stand", "TooFewError", "absent", "available"]
 
-_STRATEGIES = Path(qlib.lab.__file__).with_name("strategies")
+_STRATEGIES = Path(qlib.lab.__file__).with_name("sessions") / "strategies"
 
 # A name, how to make the peer, and what it lacks here, if anything.
 _Known = tuple[str, Callable[[str, Stand], Peer], str]

@@ -1,0 +1,1 @@
+"""The course: chapters, what they claim, and how they are run."""

@@ -1,0 +1,1 @@
+"""The database itself, as people and plots look at it."""

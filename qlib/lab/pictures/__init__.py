@@ -1,0 +1,1 @@
+"""The pictures: what happened in a queue, drawn; one function each."""

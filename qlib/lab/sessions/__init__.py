@@ -1,0 +1,1 @@
+"""Transactions stepped by hand, every order of their statements, and other strategies to try."""

@@ -1,0 +1,92 @@
+"""What sessions that are stepped by hand do, and how they say it."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from qlib.lab.database.query import Table
+
+_SHORT = 20  # characters
+
+steps = itertools.count(1)
+
+
+class SessionError(Exception):
+    """A statement failed: `sqlstate` is PostgreSQL's code for it, such as 40P01, a deadlock."""
+
+    def __init__(self, sqlstate: str, message: str) -> None:
+        super().__init__(f"{sqlstate}: {message}")
+        self.sqlstate = sqlstate
+
+
+class Rows(list[Any]):
+    """The rows of a statement, as a list of named tuples that is shown as a table."""
+
+    def __init__(self, rows: Iterable[Any], columns: Sequence[str]) -> None:
+        super().__init__(rows)
+        self.columns = list(columns)
+
+    def __repr__(self) -> str:
+        """Return the rows as text."""
+        return repr(self._table())
+
+    def _repr_html_(self) -> str:
+        return self._table()._repr_html_()
+
+    def _table(self) -> Table:
+        return Table([tuple(row) for row in self], columns=self.columns, dtype=object)
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """A statement is not over: its session waits until the blockers commit or roll back."""
+
+    session: str
+    blockers: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        """Return who waits for whom."""
+        return f"{self.session} waits for {' and '.join(self.blockers)}"
+
+
+@dataclass
+class Event:
+    """One thing that a session did.
+
+    `started` and `ended` count the steps of all sessions of this process. What did not have to
+    wait ends in the step in which it started; what had to, when its end is looked at, and until
+    then `ended` is None. `outcome` is what came back, if it is short, or the SQLSTATE when it
+    `failed`. `idle` says that it left no transaction open.
+    """
+
+    what: str
+    started: int
+    ended: int | None = None
+    waited_for: tuple[str, ...] = ()
+    outcome: str = ""
+    failed: bool = False
+    idle: bool = False
+
+    def __str__(self) -> str:
+        """Return it in words."""
+        outcome = self.outcome and f" {'✗' if self.failed else '→'} {self.outcome}"
+        waited = self.waited_for and f" (after a wait for {' and '.join(self.waited_for)})"
+        return f"{self.what}{outcome}{waited or ''}"
+
+
+def label(statement: str) -> str:
+    """Return a word for a statement: the function of the queue that it calls, or its first word."""
+    called = re.search(r"\bqueue\.(\w+)\s*\(", statement)
+    return called[1] if called else (statement.split() or [""])[0].lower().strip(";")
+
+
+def in_short(result: object) -> str:
+    """Return what came back if it can be told in a word: not nothing, and not a table."""
+    if isinstance(result, Rows):
+        result = result[0][0] if len(result) == len(result.columns) == 1 else None
+    told = "" if result is None else str(result)
+    return told if len(told) <= _SHORT else ""
