@@ -4,7 +4,8 @@ It needs pandas, matplotlib and psycopg2, which the client `qlib` itself does wi
 """
 
 from qlib.lab.checker import Verdict, check
-from qlib.lab.course.claims import claim
+from qlib.lab.course.claims import claim, claim_ratio
+from qlib.lab.course.exercise import exercise
 from qlib.lab.database.query import source, sql
 from qlib.lab.history import History, record
 from qlib.lab.pictures.curve import curve
@@ -27,8 +28,10 @@ __all__ = [
     "Verdict",
     "check",
     "claim",
+    "claim_ratio",
     "crash",
     "curve",
+    "exercise",
     "interleave",
     "ladder",
     "live",
