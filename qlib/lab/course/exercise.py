@@ -36,4 +36,4 @@ def _empty() -> None: ...
 
 
 def _told() -> None:
-    """A docstring is no answer."""
+    """Say what it is to do; that is no answer."""
