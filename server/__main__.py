@@ -35,8 +35,10 @@ def main() -> int:
         except CannotStart as error:
             log.error("cannot start: %s", error)
             return 1
-        ready = f"queue server on http://{in_url(settings.host)}:{settings.port}"
-        Parent(settings, dsn, listener).run(ready)
+        url = f"http://{in_url(settings.host)}:{settings.port}"
+        if not settings.database_url:
+            (settings.data / "url").write_text(url + "\n")
+        Parent(settings, dsn, listener).run(f"queue server on {url}")
     return 0
 
 

@@ -46,7 +46,7 @@ def _serve_notebooks(stack: Stack) -> None:
         f"{url}/api",
         "is running at",
         log=_DATA.with_name(_DATA.name + ".log"),
-        environment=_environment(stack) | {"JUPYTER_TOKEN": token},
+        environment=_environment() | {"JUPYTER_TOKEN": token},
     )
     try:
         print(f"JupyterLab:   {url}/lab/tree/{_FIRST}?token={token}", flush=True)
@@ -68,12 +68,14 @@ def _command(port: str) -> list[str]:
     ]
 
 
-def _environment(stack: Stack) -> dict[str, str]:
-    """Return where the kernels find the queue, its database, and qlib."""
+def _environment() -> dict[str, str]:
+    """Return where the kernels find qlib, and the data of the queue that runs beside them.
+
+    Nothing names its address: each kernel has a queue of its own, unless it asks for this one.
+    """
     paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     return environment() | {
-        "QUEUE_URL": stack.url,
-        "QUEUE_DSN": stack.dsn,
+        "QUEUE_DATA": str(_DATA.absolute()),
         "PYTHONPATH": os.pathsep.join(paths),
     }
 

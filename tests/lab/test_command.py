@@ -66,8 +66,9 @@ def test_it_serves_both_and_ends_with_ctrl_c(lab: subprocess.Popen[str], directo
 
     port = f"--ServerApp.port={urlsplit(jupyter).port}"
     kernels = environment(about(port)[0])
-    assert kernels["QUEUE_URL"] == queue
-    assert kernels["QUEUE_DSN"] == (directory / ".queue" / "dsn").read_text().strip()
+    assert [name for name in kernels if name.startswith("QUEUE_")] == ["QUEUE_DATA"]
+    assert Path(kernels["QUEUE_DATA"], "url").read_text().strip() == queue
+    assert Path(kernels["QUEUE_DATA"]) == directory / ".queue"
     assert kernels["PYTHONPATH"].split(os.pathsep)[0] == str(ROOT)
     assert token.partition("=")[2] not in (directory / ".queue.log").read_text()
 

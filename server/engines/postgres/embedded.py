@@ -1,8 +1,9 @@
 """The embedded PostgreSQL: a private cluster in a directory, shared by the servers that use it.
 
 The directory holds ``postgres`` (the cluster), ``postgres.log``, for people ``bin`` and ``dsn``
-(``DIR/bin/psql "$(cat DIR/dsn)"``: programs of this PostgreSQL, which older ones may not do for)
-and two empty files that are there to be locked:
+(``DIR/bin/psql "$(cat DIR/dsn)"``: programs of this PostgreSQL, which older ones may not do for),
+``url`` (where the server that started last listens, or did) and two empty files that are there to
+be locked:
 
 - ``users.lock``: every user holds a shared lock as long as it runs. The kernel drops it when the
   process dies, however it dies; so whoever gets it exclusively is the last user.
