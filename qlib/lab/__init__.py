@@ -6,7 +6,8 @@ It needs pandas, matplotlib and psycopg2, which the client `qlib` itself does wi
 from qlib.lab.checker import Verdict, check
 from qlib.lab.course.claims import claim, claim_ratio
 from qlib.lab.course.exercise import exercise
-from qlib.lab.database.query import source, sql
+from qlib.lab.database.listing import source
+from qlib.lab.database.query import sql
 from qlib.lab.history import History, record
 from qlib.lab.pictures.curve import curve
 from qlib.lab.pictures.ladder import ladder

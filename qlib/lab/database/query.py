@@ -1,11 +1,9 @@
-"""The database itself, as one looks at it: queries as tables, functions as their source."""
+"""The database itself, as one looks at it: queries as tables."""
 
 from __future__ import annotations
 
-import inspect
 import os
-import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from typing import Any
 
@@ -43,25 +41,6 @@ class Table(pd.DataFrame):
         return self.to_html(index=False, border=0, max_rows=_most_rows())
 
 
-class Source(str):
-    """The text of a function that a notebook shows in colours."""
-
-    language = "sql"
-
-    def __repr__(self) -> str:
-        """Return the text as it is."""
-        return str(self)
-
-    def _repr_markdown_(self) -> str:
-        return f"```{self.language}\n{self}\n```"
-
-
-class PythonSource(Source):
-    """Python text that a notebook shows in colours."""
-
-    language = "python"
-
-
 def sql(text: str, *values: object) -> Table:
     """Run one statement in a transaction of its own, commit, and return its rows as a DataFrame.
 
@@ -78,29 +57,6 @@ def sql(text: str, *values: object) -> Table:
         if disposable and "create_topic" in text:
             _mark(rows)
         return found
-
-
-def source(function: str | Callable[..., object]) -> Source:
-    """Return the SQL of a function of the queue as the database holds it at this moment.
-
-    The name may do without its schema `queue`; functions that share a name come one after the
-    other. Of a function, method or class of Python, given itself and not by its name, the source is
-    returned. Raises LookupError when there is none, and whatever `sql` raises.
-    """
-    if not isinstance(function, str):
-        try:
-            return PythonSource(textwrap.dedent(inspect.getsource(function)).strip())
-        except (OSError, TypeError) as error:
-            raise LookupError(f"the source of {function!r} is not to be had") from error
-    name = function.removeprefix("queue.")
-    found = sql(
-        "select pg_get_functiondef(oid) as text from pg_proc where proname = %s"
-        " and pronamespace = 'queue'::regnamespace order by pronargs, oid",
-        name,
-    )
-    if found.empty:
-        raise LookupError(f"there is no function queue.{name}")
-    return Source("\n\n".join(text.strip() for text in found["text"]))
 
 
 def database() -> str:

@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import to_hex, to_rgb
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
-from qlib.lab.pictures.look import colours_of, label_ends, new_axes, open_frame, titled
+from qlib.lab.pictures.look import INK, colours_of, label_ends, new_axes, open_frame, titled
 
 Model = Callable[[float], float] | Sequence[float]
 
@@ -18,6 +19,7 @@ _WIDE = 30.0  # a range from which on a linear axis squeezes the small values to
 _APART = 0.06  # of the axis: with less between them, the values below it would touch
 _SMOOTH = 100  # points of a line that is drawn from a function
 _SHAPES = "osD^vP"  # so that the series can be told apart in grey, too
+_GREY = 0.65  # to which the model's colour tends
 
 
 def curve(
@@ -30,11 +32,11 @@ def curve(
     title: str = "",
     ax: Axes | None = None,
 ) -> None:
-    """Draw what was measured at each value of a knob as points, and a model's prediction as a line.
+    """Draw what was measured at each value of a knob as points, and a model as a dashed, pale line.
 
     `measured` has a value for each of `x` (NaN leaves a gap), or several such series by name;
     the series of one of the cast has its colour. `model` is a function of x, or its values at
-    `x`; or several by name, each in the colour of the series that has the same name. An axis is
+    `x`; or several by name, each in a paler colour of the series that has the same name. An axis is
     logarithmic when its values are all above 0 and range over 30 times or more; a linear one of
     heights begins at 0. Without `ax` it makes a figure of pyplot's, which a notebook shows. Raises
     ValueError when a series has not as many values as `x`.
@@ -48,10 +50,10 @@ def curve(
     for (name, (at, heights)), shape in zip(points.items(), _SHAPES * len(points), strict=False):
         joined = "-" if not models else ""  # the eye follows the model, where there is one
         look: dict[str, Any] = {"marker": shape, "ms": 6, "ls": joined, "lw": 1, "zorder": 3}
-        look["clip_on"] = False  # a point on the axis is seen whole
+        look |= {"mec": INK, "mew": 0.8, "clip_on": False}  # a point on the axis is seen whole
         ax.plot(at, heights, color=colours[name], label=name or "measured", **look)
     for name, (at, heights) in lines.items():
-        ax.plot(at, heights, color=colours[name], lw=1.4, alpha=0.7, label=_model_name(name))
+        ax.plot(at, heights, "--", color=_pale(colours[name]), lw=1.6, label=_model_name(name))
     _axes(ax, x, [heights for _, heights in [*points.values(), *lines.values()]])
     ax.set_xlabel(xlabel)
     ax.set_ylabel(ylabel)
@@ -81,6 +83,11 @@ def _line(name: str, x: Sequence[float], model: Model) -> Line:
 
 def _model_name(name: str) -> str:
     return f"{name}, model" if name else "model"
+
+
+def _pale(colour: str) -> str:
+    red, green, blue = ((part + 2 * _GREY) / 3 for part in to_rgb(colour))
+    return to_hex((red, green, blue))
 
 
 def _wide(values: np.ndarray[Any, Any]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import pandas as pd
@@ -14,7 +15,10 @@ from qlib.lab.pictures.look import INK, colours_of, label_ends, new_axes, open_f
 
 HEIGHT = 3.6  # inches
 
-_NAMED = 12  # steps: as many can be told by name below the axis
+# Words below the axis, in points.
+_LETTER = 4.8  # the width of one
+_LINE = 10.5  # the height of a line
+_LONGEST = 16  # letters of a name
 _MARKED = 100  # events: with more, their marks would run into each other
 _APART = 2.5  # points between lines that would otherwise hide each other
 
@@ -53,7 +57,8 @@ def ladder(topic: str, *, by: str = "step", ax: Axes | None = None) -> None:
         down = ax.transData + ScaledTranslation(0, -_APART * level / 72, ax.figure.dpi_scale_trans)
         _climb(ax, positions, who, colour, down)
         _marks(ax, events, who, colour, down)
-    _frame(ax, topic, positions)
+    _frame(ax, positions)
+    _title(ax, topic, events.loc[events["cause"] == "reset", "x"].unique())
     _steps(ax, events, by)
     _labels(ax, positions, colours)
 
@@ -90,9 +95,8 @@ def _marks(ax: Axes, events: pd.DataFrame, who: str, colour: str, down: Transfor
         ax.plot(own["x"], own["offset"], transform=down, zorder=3, **look)
 
 
-def _frame(ax: Axes, topic: str, positions: pd.DataFrame) -> None:
+def _frame(ax: Axes, positions: pd.DataFrame) -> None:
     top = max(1.0, positions[""].iloc[-1])
-    titled(ax, f"topic {topic}")
     ax.set_ylabel("offset")
     ax.yaxis.set_major_locator(MaxNLocator(10, integer=True))
     ax.set_xlim(0, positions.index[-1])
@@ -100,18 +104,56 @@ def _frame(ax: Axes, topic: str, positions: pd.DataFrame) -> None:
     open_frame(ax)
 
 
-def _steps(ax: Axes, events: pd.DataFrame, by: str) -> None:
-    ax.set_xlabel("seconds" if by == "time" else "step")
-    for x in events.loc[events["cause"] == "reset", "x"].unique():
+def _title(ax: Axes, topic: str, resets: Collection[float]) -> None:
+    """Write the topic's name, and mark the resets, above whose names it stands."""
+    titled(ax, f"topic {topic}", pad=18 if len(resets) else 6)
+    for x in resets:
         ax.axvline(x, color=INK, lw=1, ls=":")
         top = ax.get_xaxis_transform()
         ax.annotate("reset", (x, 1.01), xycoords=top, ha="center", va="bottom", fontsize=9)
-    if by == "time" or events["x"].max() > _NAMED:
-        return ax.xaxis.set_major_locator(MaxNLocator(12, integer=by != "time"))
-    steps = events.drop_duplicates("x")
+
+
+def _steps(ax: Axes, events: pd.DataFrame, by: str) -> None:
+    ax.set_xlabel("seconds" if by == "time" else "step")
+    if by == "time":
+        ax.xaxis.set_major_locator(MaxNLocator(12))
+    else:
+        _words(ax, events.drop_duplicates("x"))
+
+
+def _words(ax: Axes, steps: pd.DataFrame) -> None:
+    """Write below each step who did what: upright where side by side they would touch.
+
+    Where there is no room for all, some are left out, rather of what happens often.
+    """
     who = steps["who"].where(steps["cause"] != "reset", "")  # which moves everybody
-    names = (who + "\n" + steps["cause"]).str.strip()
-    ax.set_xticks(steps["x"], names, fontsize=8)
+    who = who.map(lambda name: name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…")
+    room = _width(ax) / len(steps)
+    longest = max(who.str.len().max(), steps["cause"].str.len().max())
+    across = longest * _LETTER <= room
+    names = (who + ("\n" if across else " ") + steps["cause"]).str.strip()
+    chosen = _apart(steps, _LINE / room)
+    ax.set_xticks(steps["x"][chosen], names[chosen], fontsize=8, rotation=0 if across else 90)
+    if not all(chosen):
+        ax.set_xlabel(f"{len(steps):,} steps, some of them named")
+
+
+def _width(ax: Axes) -> float:
+    """Return the width in points before any layout, so that each drawing finds the same."""
+    figure, place = ax.get_figure(root=True), ax.get_subplotspec()
+    assert figure
+    box = place.get_position(figure) if place else ax.get_position()
+    return float(box.width * figure.get_figwidth() * 72)
+
+
+def _apart(steps: pd.DataFrame, distance: float) -> list[bool]:
+    """Choose steps that are so many apart, from the left; first of what happens most seldom."""
+    often = steps["cause"].map(steps["cause"].value_counts())
+    taken: list[float] = []
+    for x in steps["x"].iloc[often.argsort(kind="stable")]:
+        if all(abs(x - other) >= distance for other in taken):
+            taken.append(x)
+    return [x in taken for x in steps["x"]]
 
 
 def _labels(ax: Axes, positions: pd.DataFrame, colours: dict[str, str]) -> None:

@@ -52,9 +52,9 @@ def new_axes(height: float, width: float = WIDTH) -> Axes:
     return plt.subplots(figsize=(width, height), dpi=100, layout="constrained")[1]
 
 
-def titled(ax: Axes, title: str) -> None:
-    """Write a title above the left end."""
-    ax.set_title(title, loc="left", fontsize=11, color=INK)
+def titled(ax: Axes, title: str, pad: float = 6) -> None:
+    """Write a title above the left end, `pad` points above it."""
+    ax.set_title(title, loc="left", fontsize=11, color=INK, pad=pad)
 
 
 def open_frame(ax: Axes) -> None:

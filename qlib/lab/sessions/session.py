@@ -209,7 +209,8 @@ class Session:
         event.idle = self.idle
         error = done.exception()
         event.failed = error is not None
-        event.outcome = getattr(error, "sqlstate", "") if error else in_short(done.result())
+        told = getattr(error, "sqlstate", "") if error else in_short(event.what, done.result())
+        event.outcome = told
 
 
 def session(name: str, isolation: str = "read committed") -> Session:

@@ -12,6 +12,13 @@ from qlib.lab.database.query import Table
 
 _SHORT = 20  # characters
 
+# What people read in the row of a function, by its name and the number of its columns.
+_READ_AS = {
+    ("ack", 4): "position {}",
+    ("reset", 2): "position {}",
+    ("publish_batch", 3): "offsets {} to {}",
+}
+
 steps = itertools.count(1)
 
 
@@ -84,9 +91,22 @@ def label(statement: str) -> str:
     return called[1] if called else (statement.split() or [""])[0].lower().strip(";")
 
 
-def in_short(result: object) -> str:
-    """Return what came back if it can be told in a word: not nothing, and not a table."""
+def in_short(what: str, result: object) -> str:
+    """Return what came back if it can be told in a few words: not nothing, and not a table.
+
+    `what` is the label of the statement.
+    """
     if isinstance(result, Rows):
-        result = result[0][0] if len(result) == len(result.columns) == 1 else None
+        result = _row_in_short(what, result[0]) if len(result) == 1 else None
     told = "" if result is None else str(result)
     return told if len(told) <= _SHORT else ""
+
+
+def _row_in_short(what: str, row: Sequence[Any]) -> object:
+    only = row[0] if len(row) == 1 else None
+    fields = row
+    if isinstance(only, str) and only.startswith("("):  # a row in a single column, as text
+        fields = only[1:-1].split(",")
+    if len(fields) == 1:
+        return fields[0]
+    return _READ_AS.get((what, len(fields)), "").format(*fields)

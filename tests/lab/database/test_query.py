@@ -1,4 +1,4 @@
-"""Raw SQL in, a table out; and the functions as the database holds them."""
+"""Raw SQL in, a table out."""
 
 from collections.abc import Callable
 from decimal import Decimal
@@ -7,8 +7,7 @@ import psycopg2
 import pytest
 from psycopg2.extensions import connection
 
-from qlib import QSubscriber
-from qlib.lab import source, sql
+from qlib.lab import sql
 from tests.waiting import until
 
 pytestmark = pytest.mark.usefixtures("queue_dsn")
@@ -128,35 +127,3 @@ def test_without_a_database_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("QUEUE_DSN")
     with pytest.raises(LookupError, match="QUEUE_DSN"):
         sql("select 1")
-
-
-def test_a_function_is_shown_as_it_is_now() -> None:
-    assert source("ack") == source("queue.ack")
-    assert source("ack").startswith("CREATE OR REPLACE FUNCTION queue.ack(p_topic text")
-    assert repr(source("ack")) == str(source("ack"))
-    sql(source("queue.publish").replace("select", "/* mine */ select"))
-    assert "/* mine */" in source("queue.publish")
-
-
-def test_functions_of_one_name_come_one_after_the_other() -> None:
-    sql("create function queue.twin(a int) returns int language sql as 'select 1'")
-    sql("create function queue.twin() returns int language sql as 'select 0'")
-    first, second = source("twin").split("\n\n")
-    assert "twin()" in first and "twin(a integer)" in second
-
-
-def test_a_function_is_highlighted_in_a_notebook() -> None:
-    assert source("ack")._repr_markdown_() == f"```sql\n{source('ack')}\n```"
-
-
-def test_there_is_no_such_function() -> None:
-    with pytest.raises(LookupError, match="there is no function queue.nothing"):
-        source("nothing")
-
-
-def test_source_is_of_python_too() -> None:
-    text = source(QSubscriber.ack)
-    assert text.startswith("def ack(self, message: Message | int) -> int:\n    ")
-    assert text._repr_markdown_() == f"```python\n{text}\n```"
-    with pytest.raises(LookupError, match="is not to be had"):
-        source(len)

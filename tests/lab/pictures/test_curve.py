@@ -5,7 +5,7 @@ from math import nan
 import pytest
 from matplotlib import pyplot
 from matplotlib.axes import Axes
-from matplotlib.colors import to_hex
+from matplotlib.colors import to_hex, to_rgb
 from matplotlib.lines import Line2D
 
 from qlib.lab import curve
@@ -63,7 +63,7 @@ def test_series_have_names_shapes_and_colours(ax: Axes) -> None:
     assert labels(ax) == {
         "kitchen": "#0072b2",
         "mailer": "#009e73",
-        "mailer, model": "#009e73",
+        "mailer, model": to_hex(line(ax, "mailer, model").get_color()),
         "other": "#cc79a7",
     }
     assert len({line(ax, name).get_marker() for name in measured}) == 3
@@ -146,3 +146,27 @@ def test_the_names_of_many_low_lines_stay_beside_the_axes(ax: Axes) -> None:
     assert len(boxes) == 4
     assert all(low.y1 <= high.y0 + 1 for low, high in zip(boxes, boxes[1:], strict=False))
     assert boxes[0].y0 + boxes[0].height / 2 >= ax.bbox.y0 - 1
+
+
+def grey(colour: str) -> float:
+    """Return how light a colour is, as who sees no colours sees it."""
+    red, green, blue = to_rgb(colour)
+    return 0.299 * red + 0.587 * green + 0.114 * blue
+
+
+def test_model_and_measurement_differ_by_form_and_by_colour(ax: Axes) -> None:
+    names = ["", "kitchen", "billing", "mailer", "other"]
+    series = {name: [1, 2] for name in names}
+    curve([1, 2], series, series, **NAMES, ax=ax)
+    models = [line(ax, f"{name}, model" if name else "model") for name in names]
+    points = [line(ax, name or "measured") for name in names]
+    assert {one.get_linestyle() for one in models} == {"--"}
+    assert {one.get_linestyle() for one in points} == {"None"}
+    assert {one.get_marker() for one in models} == {"None"}
+    assert "None" not in {one.get_marker() for one in points}
+    for model, measured in zip(models, points, strict=True):
+        pale, full = to_rgb(model.get_color()), to_rgb(measured.get_color())
+        assert max(pale) - min(pale) <= (max(full) - min(full)) / 2  # nearly without a colour
+        # each point has a dark edge, which no model has
+        assert grey(measured.get_markeredgecolor()) < grey(model.get_color()) - 0.2
+    assert len({model.get_color() for model in models}) == len(names)

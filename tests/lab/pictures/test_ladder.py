@@ -133,3 +133,82 @@ def test_without_axes_it_makes_a_figure_of_its_own() -> None:
 def test_there_is_no_such_topic() -> None:
     with pytest.raises(LookupError, match="there is no topic 'nothing'"):
         ladder("nothing")
+
+
+def words(ax: Axes) -> dict[int, str]:
+    """Return what stands below each step that is named, in one line."""
+    named = zip(ax.get_xticks(), ax.get_xticklabels(), strict=True)
+    return {round(x): label.get_text().replace("\n", " ") for x, label in named}
+
+
+def long_story(steps: int, reset_at: int) -> list[str]:
+    """Let so many steps happen, one of them a reset; return what they are called."""
+    sql("select queue.create_topic('orders')")
+    sql("select queue.subscribe('orders', 'kitchen', 'earliest')")
+    told, position, head = ["create", "kitchen start"], 0, 0
+    while len(told) < steps:
+        if len(told) == reset_at:
+            sql("select queue.reset('orders', 0)")
+            told, position = [*told, "reset"], 0
+        elif position < head:
+            position += 1
+            sql(acked("kitchen", position))
+            told.append("kitchen ack")
+        else:
+            head += 1
+            sql("select queue.publish('orders', '1')")
+            told.append("publish")
+    return told
+
+
+def test_few_steps_are_named_side_by_side(ax: Axes) -> None:
+    told = long_story(9, reset_at=5)
+    ladder("orders", ax=ax)
+    assert words(ax) == dict(enumerate(told))
+    assert {label.get_rotation() for label in ax.get_xticklabels()} == {0}
+    assert ax.get_xlabel() == "step"
+
+
+@pytest.mark.parametrize("steps", [13, 20, 35])
+def test_more_steps_are_all_named_upright(steps: int) -> None:
+    told = long_story(steps, reset_at=9)
+    ladder("orders")
+    ax = pyplot.gca()
+    assert words(ax) == dict(enumerate(told))
+    assert {label.get_rotation() for label in ax.get_xticklabels()} == {90}
+    assert_they_do_not_touch(ax)
+
+
+def test_of_many_steps_some_are_named_and_surely_the_rare_ones() -> None:
+    told = long_story(100, reset_at=51)
+    ladder("orders")
+    ax = pyplot.gca()
+    named = words(ax)
+    assert 25 <= len(named) < 50
+    assert all(told[x] == word for x, word in named.items())
+    assert {0, 51} <= named.keys() and ax.get_xlabel() == "100 steps, some of them named"
+    assert_they_do_not_touch(ax)
+
+
+def assert_they_do_not_touch(ax: Axes) -> None:
+    ax.figure.draw_without_rendering()
+    boxes = [label.get_window_extent() for label in ax.get_xticklabels()]
+    assert len(boxes) > 12
+    assert not any(left.overlaps(right) for left, right in zip(boxes, boxes[1:], strict=False))
+
+
+def test_a_long_name_is_shortened_and_what_it_did_is_not(ax: Axes) -> None:
+    sql("select queue.create_topic('orders')")
+    sql("select queue.subscribe('orders', %s)", "n" * 200)
+    ladder("orders", ax=ax)
+    assert words(ax)[1] == "n" * 15 + "… start"
+
+
+def test_the_word_reset_does_not_touch_the_title(ax: Axes) -> None:
+    long_story(35, reset_at=2)
+    ladder("orders", ax=ax)
+    ax.figure.draw_without_rendering()
+    (reset,) = [text for text in ax.texts if text.get_text() == "reset"]
+    title = ax._left_title.get_window_extent()
+    assert ax.get_title("left") == "topic orders"
+    assert not reset.get_window_extent().overlaps(title)

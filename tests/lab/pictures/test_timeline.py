@@ -141,3 +141,34 @@ def test_it_makes_a_figure_wide_enough(cast: tuple[Session, ...]) -> None:
 def test_nothing_cannot_be_drawn(queue_dsn: str) -> None:
     with Session("A") as session, pytest.raises(ValueError, match="nothing was done"):
         timeline(session)
+
+
+ROW = "select queue.ack(topic, subscriber, 2, epoch) from queue.subscribers"
+COLUMNS = "select a.* from queue.subscribers s, queue.ack(s.topic, s.subscriber, 2, s.epoch) a"
+BATCH = "select {} queue.publish_batch('orders', '[1, 2]')"
+
+
+@pytest.mark.parametrize(
+    ("statement", "read_as"),
+    [
+        (ROW, "position 2"),
+        (COLUMNS, "position 2"),
+        ("select queue.reset('orders', 1)", "position 1"),
+        (BATCH.format(""), "offsets 3 to 4"),
+        (BATCH.format("* from"), "offsets 3 to 4"),
+        ("select queue.get_topic('orders')", ""),
+        ("select 1, 2", ""),
+        ("select (1, 2)", ""),
+        ("select 7", "7"),
+    ],
+)
+def test_a_row_reads_as_what_people_look_for_in_it(
+    queue_dsn: str, ax: Axes, statement: str, read_as: str
+) -> None:
+    sql("select queue.create_topic('orders')")
+    sql("select queue.subscribe('orders', 'kitchen')")
+    sql("select queue.publish_batch('orders', '[1, 2]')")
+    with Session("A") as session:
+        session.run(statement)
+        timeline(session, ax=ax)
+    assert [word for word, *_ in words(ax)][1:] == ([read_as] if read_as else [])
