@@ -21,17 +21,34 @@ GRAMMAR = (
     "## Recap",
     "**Five questions to close.**",
 )
+SOLUTION = "# A solution: look when yours is right, or when you give up\n"
 # What differs from machine to machine, or from run to run.
 LOCAL = re.compile(rf"{re.escape(str(ROOT))}|{re.escape(str(Path.home()))}/|/tmp/|127\.0\.0\.1")
 
 
 def problems(notebook: Notebook) -> list[str]:
     """Return everything that is wrong with a chapter, in words; nothing for a good one."""
-    return [*_counts(notebook), *_outputs(notebook), *_grammar(notebook), *_budget(notebook)]
+    return [
+        *(
+            problem
+            for part in (_counts, _outputs, _grammar, _exercise)
+            for problem in part(notebook)
+        ),
+        *_budget(notebook),
+    ]
 
 
 def code(notebook: Notebook) -> list[dict[str, Any]]:
     return [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+
+
+def exercise(notebook: Notebook) -> list[dict[str, Any]]:
+    """Return the cell that asks, the one that judges, and the folded solution, as far as they are there."""
+    cells = code(notebook)
+    for at, cell in enumerate(cells):
+        if "exercise" in cell["metadata"].get("tags", ()):
+            return cells[at : at + 3]
+    return []
 
 
 def prose(notebook: Notebook) -> str:
@@ -64,21 +81,42 @@ def _outputs(notebook: Notebook) -> Iterator[str]:
 
 
 def _grammar(notebook: Notebook) -> Iterator[str]:
-    if text(code(notebook)[0]["source"]) != SETUP:
+    first = code(notebook)[0]
+    if text(first["source"]) != SETUP:
         yield "the first cell is not the setup"
+    if first["metadata"].get("tags") != ["nbval-ignore-output"]:
+        yield "the setup's output is compared: it says which queue was taken"
     written = prose(notebook)
     places = [written.find(part) for part in GRAMMAR]
     yield from (f"{part} is missing" for part in GRAMMAR if part not in written)
     if -1 not in places and places != sorted(places):
         yield f"the order is not {GRAMMAR}"
-    folded = [cell for cell in code(notebook) if cell["metadata"].get("jupyter")]
-    if not folded:
-        yield "no folded solution"
     sources = " ".join(text(cell["source"]) for cell in code(notebook))
     yield from (f"no {call}" for call in ("lab.claim(", "lab.source(") if call not in sources)
     closing = written.rpartition("**Five questions to close.**")[2].count("<details>")
     if closing != 5 or written.count("<details>") != written.count("</details>"):
         yield f"{closing} closing questions with folded answers"
+
+
+def _exercise(notebook: Notebook) -> Iterator[str]:
+    parts = exercise(notebook)
+    if len(parts) < 3:
+        yield "no exercise of three cells"
+        return
+    asks, judges, solution = (text(part["source"]) for part in parts)
+    if not re.search(r"(= \.\.\.|\): \.\.\.)  # yours[^\n]*$", asks):
+        yield "the exercise does not end with what is asked for"
+    if "exercise-check" not in parts[1]["metadata"].get("tags", ()) or "def judge(" not in judges:
+        yield "no check below the exercise"
+    if not parts[2]["metadata"].get("jupyter", {}).get("source_hidden"):
+        yield "the solution is not folded"
+    if not solution.startswith(SOLUTION):  # JupyterLab shows the first line of a folded cell
+        yield "the first line of the solution may give it away"
+    call = judges.splitlines()[-1]
+    if not call.startswith("lab.exercise(judge, ") or call not in solution.splitlines():
+        yield "the exercise is not judged, or its solution is not"
+    if len([cell for cell in code(notebook) if cell["metadata"].get("jupyter")]) != 1:
+        yield "not one folded cell"
 
 
 def _budget(notebook: Notebook) -> Iterator[str]:

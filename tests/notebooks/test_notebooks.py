@@ -12,7 +12,7 @@ import pytest
 
 from qlib.lab.course.notebooks import readme_pictures
 from qlib.lab.stack import Stack
-from tests.notebooks.chapter import ROOT, Notebook, code, problems
+from tests.notebooks.chapter import ROOT, Notebook, code, exercise, problems, text
 from tests.notebooks.strict import SANITIZE, nbval
 
 CHAPTERS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -82,6 +82,16 @@ def without(words: str) -> Callable[[Notebook], object]:
     return take_out
 
 
+def part(at: int, old: str, new: str) -> Callable[[Notebook], object]:
+    """Return what changes the words of the cell that asks, or judges, or solves."""
+
+    def change(notebook: Notebook) -> None:
+        cell = exercise(notebook)[at]
+        cell["source"] = text(cell["source"]).replace(old, new)
+
+    return change
+
+
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
@@ -94,7 +104,16 @@ def without(words: str) -> Callable[[Notebook], object]:
         (without("**Predict.**"), "**Predict.** is missing"),
         (without("## Recap"), "## Recap is missing"),
         (lambda n: n["cells"].insert(0, n["cells"].pop()), "the order is not"),
-        (lambda n: [c.update(metadata={}) for c in code(n)], "no folded solution"),
+        (lambda n: code(n)[0].update(metadata={}), "the setup's output is compared"),
+        (lambda n: [c.update(metadata={}) for c in code(n)], "no exercise of three cells"),
+        (part(0, "mailer = ...", "mailer = 1"), "does not end with what is asked for"),
+        (part(1, "def judge(", "def check("), "no check below the exercise"),
+        (lambda n: exercise(n)[1].update(metadata={}), "no check below the exercise"),
+        (lambda n: exercise(n)[2].update(metadata={}), "the solution is not folded"),
+        (part(2, "# A solution", "# start=2"), "the first line of the solution"),
+        (part(1, "lab.exercise(judge", "judge("), "the exercise is not judged"),
+        (part(2, "lab.exercise(judge", "judge("), "the exercise is not judged"),
+        (lambda n: code(n)[1].update(metadata=exercise(n)[2]["metadata"]), "not one folded cell"),
         (without("lab.source("), "no lab.source("),
         (without("<details>"), "0 closing questions"),
         (lambda n: n["cells"].extend(n["cells"][:2]), "43 cells"),

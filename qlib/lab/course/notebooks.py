@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import base64
+import io
 import os
 import sys
 import tempfile
@@ -19,11 +20,13 @@ import matplotlib
 import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
+from PIL import Image
 
 from qlib.lab.stack.guarded import ROOT
 
 _PATIENCE = 120  # seconds, for a cell
 _PERSONAL = ("IPYTHON", "JUPYTER_", "MATPLOTLIBRC", "MPLBACKEND", "PYTHON", "TQDM_")
+_COLOURS = 128  # of a picture: lines and words with soft edges, no photograph
 _KEPT = ("tags", "jupyter")  # of a cell's metadata; `jupyter` says which source is folded
 
 
@@ -107,6 +110,16 @@ def _tidy(notebook: nbformat.NotebookNode) -> None:
         for output in cell.get("outputs", ()):
             if output.output_type == "error":
                 output.traceback = [f"{output.ename}: {output.evalue}"]
+            if "image/png" in output.get("data", ()):
+                output.data["image/png"] = _smaller(output.data["image/png"])
+
+
+def _smaller(picture: str) -> str:
+    """Return a picture with the colours that it needs, which is a third of its bytes."""
+    written = io.BytesIO()
+    with Image.open(io.BytesIO(base64.b64decode(picture))) as opened:
+        opened.convert("RGB").quantize(_COLOURS).save(written, "png", optimize=True)
+    return base64.b64encode(written.getvalue()).decode()
 
 
 if __name__ == "__main__":
