@@ -20,6 +20,7 @@ from qlib.lab.sessions.steps import SessionError
 from qlib.lab.sessions.strategy import strategy
 from qlib.lab.stack import Stack, crash, restart, up
 from qlib.lab.stack.guarded import StackError
+from qlib.lab.xray import xray
 
 __all__ = [
     "History",
@@ -46,4 +47,5 @@ __all__ = [
     "strip",
     "timeline",
     "up",
+    "xray",
 ]

@@ -29,5 +29,6 @@ def test_what_the_lab_offers() -> None:
         "strip",
         "timeline",
         "up",
+        "xray",
     ]
     assert all(getattr(lab, name).__doc__ for name in lab.__all__)
