@@ -15,6 +15,8 @@ WRONG = [
     'mailer = QSubscriber("orders", "mailer", start=2).fetch()',
     'mailer = QSubscriber("orders", "postman", start=2)',
     'mailer = QSubscriber("orders", "mailer", start="earliest"); mailer.ack(mailer.fetch(2)[-1])',
+    "mailer = kitchen",
+    'mailer = QSubscriber("orders", "kitchen", start=2)',
     "mailer = 2",
     "mailer = None",
 ]
