@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from html import escape
 
+from matplotlib.axes import Axes
+
 from qlib.lab.database.query import Table
-from qlib.lab.xray import explained
+from qlib.lab.xray import drawn, explained
 from qlib.lab.xray.explained import Plan
 
 _GONE = "{} is not in the plan: PostgreSQL has put its body there (it inlines such functions)"
@@ -42,6 +44,14 @@ class Xray:
         size = int(self.records["bytes"].sum())
         written = f"{_count(len(self.records), 'WAL record')} of {_count(size, 'byte')}"
         return f"<X-ray: {_count(len(self.plans), 'statement')}, {written}>"
+
+    def draw_records(self, ax: Axes | None = None) -> None:
+        """Draw the records of this transaction as bars, from first to last."""
+        drawn.draw_records(self.records, ax)
+
+    def draw_pages(self, ax: Axes | None = None) -> None:
+        """Draw the slots of the pages, before and after; LookupError when none was written."""
+        drawn.draw_pages(self.pages, ax)
 
     def _repr_html_(self) -> str:
         gone = sorted({f"queue.{name}" for plan in self.plans for name in explained.inlined(plan)})
