@@ -54,7 +54,7 @@ class Source(str):
     def _with_marks(self) -> list[str]:
         """Return the lines. A mark is a comment, so that the text stays what it is, in colours too."""
         return [
-            f"{line}  {self._comment} ◀" if n in self._marked else line
+            f"{line}  {self._comment} ◀━━" if n in self._marked else line
             for n, line in enumerate(self._lines())
         ]
 

@@ -58,8 +58,8 @@ def test_the_lines_that_matter_are_marked_and_the_rest_is_folded() -> None:
     listing = source("steps", mark="perform 3")
     lines = repr(listing).split("\n")
     assert lines[0].startswith("CREATE OR REPLACE FUNCTION queue.steps")
-    assert [line for line in lines if line.endswith("-- ◀")] == ["    perform 3;  -- ◀"]
-    assert lines[1:5] == [" -- ⋮ 6 lines", "    -- here", "    perform 3;  -- ◀", "    perform 4;"]
+    assert [line for line in lines if line.endswith("-- ◀━━")] == ["    perform 3;  -- ◀━━"]
+    assert lines[1:5] == [" -- ⋮ 6 lines", "    -- here", "    perform 3;  -- ◀━━", "    perform 4;"]
     assert lines[5:] == ["    -- ⋮ 5 lines"]
     shown = [line for line in lines if "⋮" not in line]
     assert len(shown) + 6 + 5 == len(source("steps").split("\n"))
@@ -74,8 +74,8 @@ def test_the_folded_rest_is_in_the_notebook_with_marks_too() -> None:
     assert summary == f"<summary>All {len(lines)} lines</summary>"
     assert whole.startswith("```sql\n") and whole.endswith("\n```\n\n</details>")
     inside = whole.removeprefix("```sql\n").removesuffix("\n```\n\n</details>").split("\n")
-    assert [line.removesuffix("  -- ◀") for line in inside] == lines
-    assert sum(line.endswith("  -- ◀") for line in inside) == excerpt.count("◀") == 2
+    assert [line.removesuffix("  -- ◀━━") for line in inside] == lines
+    assert sum(line.endswith("  -- ◀━━") for line in inside) == excerpt.count("◀") == 2
 
 
 def test_a_marked_listing_is_the_whole_text() -> None:
@@ -89,10 +89,10 @@ def test_a_left_out_line_is_not_replaced_by_a_word_about_it() -> None:
     sql(LONG)
     shown = repr(source("steps", mark=["-- here", "perform 5"])).split("\n")
     assert shown[3:8] == [
-        "    -- here  -- ◀",
+        "    -- here  -- ◀━━",
         "    perform 3;",
         "    perform 4;",
-        "    perform 5;  -- ◀",
+        "    perform 5;  -- ◀━━",
         "    -- and there",
     ]
 
@@ -104,7 +104,7 @@ def test_a_mark_without_a_line_is_an_error() -> None:
 
 def test_python_is_marked_in_its_own_way() -> None:
     listing = source(QSubscriber.ack, mark="return ")
-    assert "  # ◀" in repr(listing) and "# ⋮ " in repr(listing)
+    assert "  # ◀━━" in repr(listing) and "# ⋮ " in repr(listing)
     assert listing == source(QSubscriber.ack)
     assert listing._repr_markdown_().startswith("```python\ndef ack(")
 
