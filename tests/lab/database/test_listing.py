@@ -59,7 +59,12 @@ def test_the_lines_that_matter_are_marked_and_the_rest_is_folded() -> None:
     lines = repr(listing).split("\n")
     assert lines[0].startswith("CREATE OR REPLACE FUNCTION queue.steps")
     assert [line for line in lines if line.endswith("-- ◀━━")] == ["    perform 3;  -- ◀━━"]
-    assert lines[1:5] == [" -- ⋮ 6 lines", "    -- here", "    perform 3;  -- ◀━━", "    perform 4;"]
+    assert lines[1:5] == [
+        " -- ⋮ 6 lines",
+        "    -- here",
+        "    perform 3;  -- ◀━━",
+        "    perform 4;",
+    ]
     assert lines[5:] == ["    -- ⋮ 5 lines"]
     shown = [line for line in lines if "⋮" not in line]
     assert len(shown) + 6 + 5 == len(source("steps").split("\n"))
