@@ -1,8 +1,9 @@
 """`python -m qlib.lab.course.notebooks [NOTEBOOK…]`: run notebooks again and store what they show.
 
-Each runs in a kernel of its own, from the top, and is written back when all of it went well. What
-differs from run to run without telling anything is dropped: times, the Python's version, and the
-stack of an expected error, which names files of this machine. The picture of a cell with the tag
+When all are run, links between the chapters and the lists of them are written first, as
+contents.py does. Each runs in a kernel of its own, from the top, and is written back when all of it
+went well. What differs from run to run without telling anything is dropped: times, the Python's
+version, and the stack of an expected error, which names files of this machine. The picture of a cell with the tag
 `readme` is also written to `images/`, under the notebook's name, for the README to show.
 """
 
@@ -22,6 +23,8 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from PIL import Image
 
+from qlib.lab.course import contents
+from qlib.lab.course.chapters import NOTEBOOKS
 from qlib.lab.stack.guarded import ROOT
 
 _PATIENCE = 120  # seconds, for a cell
@@ -34,7 +37,10 @@ def main() -> int:
     """Run the notebooks given, else all of them; return the exit code."""
     parser = argparse.ArgumentParser("python -m qlib.lab.course.notebooks", description=__doc__)
     parser.add_argument("notebook", nargs="*", type=Path, help="by default all in notebooks/")
-    paths = parser.parse_args().notebook or sorted((ROOT / "notebooks").glob("*.ipynb"))
+    chosen = parser.parse_args().notebook
+    if not chosen:
+        contents.update()
+    paths = chosen or sorted(NOTEBOOKS.glob("*.ipynb"))
     with tempfile.TemporaryDirectory(prefix="queue-notebooks-") as directory:
         environment = kernel_environment(Path(directory))
         os.environ.clear()
