@@ -1,83 +1,103 @@
-"""`python -m qlib.lab`: the queue, and JupyterLab on the notebooks that take it apart."""
+"""`python -m qlib.lab`: the queue, and JupyterLab on your own copies of the chapters.
+
+The chapters are copied into `my-notebooks/`, without outputs: write there whatever you like. When a
+chapter has a newer version, a copy that you have written in stays, and the newer one lies beside it.
+"""
 
 from __future__ import annotations
 
 import argparse
-import os
-import secrets
 import signal
 import sys
 import time
 from pathlib import Path
 
+from qlib.lab.course.chapters import chapters
+from qlib.lab.course.checking import WARNING, check
+from qlib.lab.course.copies import lay, reset
 from qlib.lab.stack import Stack
 from qlib.lab.stack.ends import when_ended
-from qlib.lab.stack.guarded import ROOT, Guarded, StackError, environment, free_port
+from qlib.lab.stack.guarded import StackError, free_port
+from qlib.lab.stack.jupyter import Jupyter
 
 _DATA = Path(".queue")
-_FIRST = "00_first_message.ipynb"
+_COPIES = Path("my-notebooks")
+_PORT = 8008
 _EPILOG = """
-Both listen on 127.0.0.1, the queue on port 8008 where that is free, and keep their data in .queue/.
-The addresses are printed; from elsewhere, export QUEUE_URL=… with the queue's. Ctrl-C ends both.
+Without a command, both run until Ctrl-C. They listen on 127.0.0.1, the queue on port 8008 where that is
+free, and keep their data in .queue/. The addresses are printed; from elsewhere, export QUEUE_URL=… with the
+queue's. In a notebook, lab.up() takes a queue of its own, and lab.up(mine=True) this one.
 """
 
 
 def main() -> int:
-    """Run both until Ctrl-C, SIGTERM or the terminal's end; return the exit code."""
-    argparse.ArgumentParser("python -m qlib.lab", description=__doc__, epilog=_EPILOG).parse_args()
-    signal.signal(signal.SIGINT, lambda *_: sys.exit(0))
-    when_ended(lambda: sys.exit(0))
+    """Do what the command line asks for; return the exit code."""
+    options = _parser().parse_args()
+    if options.command == "reset":
+        return _reset(options.chapter)
+    if options.command == "check":
+        return check(options.folder)
+    return _run(options.port, options.browser)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("python -m qlib.lab", description=__doc__, epilog=_EPILOG)
+    parser.add_argument("--port", type=_port, help="JupyterLab's; else that of the last start")
+    parser.add_argument("--no-browser", dest="browser", action="store_false", help="open none")
+    commands = parser.add_subparsers(dest="command", title="commands", metavar="")
+    words = "give fresh copies back, of these chapters or of all; keep what you had beside them"
+    back = commands.add_parser("reset", help=words, description=words)
+    back.add_argument("chapter", nargs="*", help="its number, or its name")
+    words = "run a student's copies, and tell which exercises are right"
+    judge = commands.add_parser("check", help=words, description=words, epilog=WARNING)
+    judge.add_argument("folder", type=Path, help="where the copies are")
+    return parser
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or not 0 < int(text) < 2**16:
+        raise argparse.ArgumentTypeError(f"{text!r} is no port")
+    return int(text)
+
+
+def _reset(names: list[str]) -> int:
+    here = Path.cwd()
     try:
-        print("starting the queue and JupyterLab …", flush=True)
-        with Stack(_DATA, free_port(8008)) as stack:
-            print(f"queue server: {stack.url}", flush=True)
-            _serve_notebooks(stack)
-    except StackError as error:
-        print(error, file=sys.stderr)
-        return 1
+        for words in reset(here if here.name == _COPIES.name else _COPIES, names):
+            print(words)
+    except LookupError as error:
+        print(error.args[0], file=sys.stderr)
+        return 2
+    print("Where one is open in JupyterLab: File, Reload Notebook from Disk.")
     return 0
 
 
-def _serve_notebooks(stack: Stack) -> None:
-    token = secrets.token_urlsafe(24)
-    url = f"http://127.0.0.1:{free_port()}"
-    jupyter = Guarded(
-        _command(url.rpartition(":")[2]),
-        f"{url}/api",
-        "is running at",
-        log=_DATA.with_name(_DATA.name + ".log"),
-        environment=_environment() | {"JUPYTER_TOKEN": token},
-    )
+def _run(port: int | None, browser: bool) -> int:
+    """Run both until Ctrl-C, SIGTERM or the terminal's end."""
+    signal.signal(signal.SIGINT, lambda *_: sys.exit(0))
+    when_ended(lambda: sys.exit(0))
     try:
-        print(f"JupyterLab:   {url}/lab/tree/{_FIRST}?token={token}", flush=True)
-        print("Ctrl-C ends both.", flush=True)
-        while stack.alive and jupyter.alive:
-            time.sleep(0.2)
-        raise StackError(f"one of them has ended: see {_DATA}.log")
-    finally:
-        jupyter.stop()
+        for name in lay(_COPIES):
+            print(f"{_COPIES / name} is new", flush=True)
+        print("starting the queue and JupyterLab …", flush=True)
+        with Stack(_DATA, free_port(_PORT)) as stack:
+            _tell(stack)
+            with Jupyter(
+                _COPIES, chapters()[0].name, _DATA, _DATA / "lab-port", port, browser
+            ) as lab:
+                print(f"JupyterLab:   {lab.url}\nCtrl-C ends both.", flush=True)
+                while stack.alive and lab.alive:
+                    time.sleep(0.2)
+                raise StackError(f"one of them has ended: see {_DATA}.log")
+    except StackError as error:
+        print(error, file=sys.stderr)
+        return 1
 
 
-def _command(port: str) -> list[str]:
-    root = ["--allow-root"] if os.geteuid() == 0 else []  # or Jupyter would refuse to start
-    return [
-        *(sys.executable, "-m", "jupyterlab", "--no-browser", *root),
-        *("--ServerApp.ip=127.0.0.1", f"--ServerApp.port={port}", "--ServerApp.port_retries=0"),
-        f"--ServerApp.root_dir={ROOT / 'notebooks'}",
-        "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
-    ]
-
-
-def _environment() -> dict[str, str]:
-    """Return where the kernels find qlib, and the data of the queue that runs beside them.
-
-    Nothing names its address: each kernel has a queue of its own, unless it asks for this one.
-    """
-    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-    return environment() | {
-        "QUEUE_DATA": str(_DATA.absolute()),
-        "PYTHONPATH": os.pathsep.join(paths),
-    }
+def _tell(stack: Stack) -> None:
+    if not stack.url.endswith(f":{_PORT}"):
+        print(f"port {_PORT} is taken: elsewhere, export QUEUE_URL={stack.url}")
+    print(f"queue server: {stack.url}", flush=True)
 
 
 if __name__ == "__main__":

@@ -2,20 +2,23 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 import requests
 
+from qlib.lab.stack.guarded import free_port
 from tests.lab.stack.processes import about, environment, ignores
 from tests.waiting import until
 
 ROOT = Path(__file__).resolve().parents[2]
-COMMAND = [sys.executable, "-m", "qlib.lab"]
+COMMAND = [sys.executable, "-m", "qlib.lab", "--no-browser"]
 LONG = 60.0
 
 
@@ -27,15 +30,15 @@ def lab(directory: Path) -> Iterator[subprocess.Popen[str]]:
         process.kill()
 
 
-def start(directory: Path) -> subprocess.Popen[str]:
+def start(directory: Path, *words: str, **settings: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        COMMAND,
+        [*COMMAND, *words],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         cwd=directory,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": str(ROOT), **settings},
         start_new_session=True,
     )
 
@@ -43,9 +46,10 @@ def start(directory: Path) -> subprocess.Popen[str]:
 def told(process: subprocess.Popen[str]) -> tuple[str, str]:
     """Return the URLs of the queue and of JupyterLab."""
     assert process.stdout
-    lines = [process.stdout.readline() for _ in range(4)]
-    assert lines[3] == "Ctrl-C ends both.\n", lines
-    return lines[1].split()[-1], lines[2].split()[-1]
+    lines = list(iter(process.stdout.readline, "Ctrl-C ends both.\n"))
+    addresses = [line.split()[-1] for line in lines if line.startswith(("queue server:", "Jupy"))]
+    assert len(addresses) == 2 and "starting the queue and JupyterLab …\n" in lines, lines
+    return addresses[0], addresses[1]
 
 
 def get(url: str) -> requests.Response:
@@ -72,9 +76,106 @@ def test_it_serves_both_and_ends_with_ctrl_c(lab: subprocess.Popen[str], directo
     assert kernels["PYTHONPATH"].split(os.pathsep)[0] == str(ROOT)
     assert token.partition("=")[2] not in (directory / ".queue.log").read_text()
 
+    settings = jupyter.partition("/lab/")[0] + "/lab/api/settings/@jupyterlab/apputils-extension"
+    asked = get(f"{settings}:notification?{token}").json()["schema"]["properties"]
+    assert (asked["fetchNews"]["default"], asked["checkForUpdates"]["default"]) == ("false", False)
+    copies = sorted(path.name for path in (directory / "my-notebooks").glob("*.ipynb"))
+    assert copies == sorted(path.name for path in (ROOT / "notebooks").glob("*.ipynb"))
+
     os.killpg(lab.pid, signal.SIGINT)
     assert lab.wait(LONG) == 0
     assert not about(port, str(directory))
+
+
+def test_the_port_is_that_of_the_last_start_where_it_is_free(directory: Path) -> None:
+    chosen = free_port()
+    assert ports(directory, "--port", str(chosen)) == chosen
+    assert ports(directory) == chosen
+    with closing(socket.create_server(("127.0.0.1", chosen))):
+        assert ports(directory) != chosen
+        with start(directory, "--port", str(chosen)) as process:
+            told, _ = process.communicate(timeout=LONG)
+        assert process.returncode == 1 and f"port {chosen} is taken" in told
+
+
+def ports(directory: Path, *words: str) -> int:
+    """Start and end the command; return JupyterLab's port."""
+    with start(directory, *words) as process:
+        try:
+            port = urlsplit(told(process)[1]).port
+            process.terminate()
+            assert process.wait(LONG) == 0 and port
+        finally:
+            process.kill()
+    return port
+
+
+def test_a_taken_port_of_the_queue_is_said(directory: Path) -> None:
+    try:
+        taken = socket.create_server(("127.0.0.1", 8008))
+    except OSError:  # it is another's already
+        taken = socket.socket()
+    with taken, start(directory) as process:
+        try:
+            assert process.stdout
+            lines = list(iter(process.stdout.readline, "Ctrl-C ends both.\n"))
+            (said,) = [line for line in lines if line.startswith("port 8008 is taken")]
+            (url,) = [line.split()[-1] for line in lines if line.startswith("queue server:")]
+            assert said.endswith(f"export QUEUE_URL={url}\n")
+            process.terminate()
+            assert process.wait(LONG) == 0
+        finally:
+            process.kill()
+
+
+def test_a_browser_is_opened_unless_none_is_wanted(directory: Path) -> None:
+    script = directory / "browser"
+    script.write_text(
+        f'#!/bin/sh\nprintf %s "$1" >{directory}/seen.new\nmv {directory}/seen.new {directory}/seen\n'
+    )
+    script.chmod(0o700)
+    settings = {"BROWSER": f"{script} %s", "JUPYTER_RUNTIME_DIR": str(directory / "runtime")}
+    for words, opened in (["--no-browser"], False), ([], True):
+        with subprocess.Popen(
+            [*COMMAND[:3], *words],
+            cwd=directory,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": str(ROOT), **settings},
+        ) as process:
+            try:
+                token = told(process)[1].partition("token=")[2]
+                if opened:
+                    page = until(lambda: seen(directory), LONG)
+                    assert token in page and "00_first_message.ipynb" in page
+                assert (directory / "seen").exists() == opened
+                process.terminate()
+                assert process.wait(LONG) == 0
+            finally:
+                process.kill()
+
+
+def seen(directory: Path) -> str:
+    """Return the page that a browser was given, if it was."""
+    path = directory / "seen"
+    return Path(urlsplit(path.read_text()).path).read_text() if path.exists() else ""
+
+
+def test_a_fresh_copy_is_given_back(directory: Path) -> None:
+    def reset(*words: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "qlib.lab", "reset", *words]
+        env = {**os.environ, "PYTHONPATH": str(ROOT)}
+        return subprocess.run(command, capture_output=True, text=True, cwd=directory, env=env)
+
+    assert reset().returncode == 0
+    copy = directory / "my-notebooks" / "03_many_subscribers.ipynb"
+    fresh = copy.read_text()
+    copy.write_text("mine")
+    done = reset("03")
+    assert done.stdout.startswith("03_many_subscribers-mine.ipynb is what you had\n"), done
+    assert copy.read_text() == fresh
+    assert copy.with_stem("03_many_subscribers-mine").read_text() == "mine"
+    assert reset("99").returncode == 2
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page
 
-from tests.browser import browser, chromium, run_all, sound
+from qlib.lab.course.copies import lay
+from tests.browser import browser, chromium, run_all, save, sound
 from tests.notebooks.chapter import ROOT, code
 from tests.reaped import short_directory
 from tests.waiting import until
@@ -27,26 +28,44 @@ CHAPTER = ROOT / "notebooks" / "00_first_message.ipynb"
 
 
 @pytest.fixture(scope="module")
-def address() -> Iterator[str]:
-    """The address that `make lab` prints, of a copy: JupyterLab saves what is run in it."""
+def opened() -> Iterator[tuple[Path, str]]:
+    """A repository of these files, and the address that `make lab` prints in it."""
     with short_directory() as path:
         copy = Path(path)
         for part in ("init", "notebooks", "qlib", "server"):
-            shutil.copytree(ROOT / part, copy / part)
+            shutil.copytree(ROOT / part, copy / part, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copy(ROOT / ".gitignore", copy)
         (copy / "notebooks" / "broken.ipynb").write_text(json.dumps(broken()))
-        with (copy / "said").open("w") as said:
+        git(copy, "init", "-q")
+        git(copy, "add", "--all")
+        git(copy, "-c", "user.name=t", "-c", "user.email=t@localhost", "commit", "-q", "-m", "all")
+        with (copy / ".git" / "said").open("w") as said:
             lab = subprocess.Popen(
-                [sys.executable, "-m", "qlib.lab"],
+                [sys.executable, "-m", "qlib.lab", "--no-browser"],
                 cwd=copy,
                 stdout=said,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, "PYTHONPATH": str(copy), "HOME": path},
+                env={**os.environ, "PYTHONPATH": str(copy), "HOME": str(copy / ".git")},
             )
         try:
-            yield until(lambda: printed(copy / "said", lab), 120)
+            yield copy, until(lambda: printed(copy / ".git" / "said", lab), 120)
         finally:
             lab.send_signal(signal.SIGTERM)
             lab.wait(120)
+
+
+@pytest.fixture(scope="module")
+def address(opened: tuple[Path, str]) -> str:
+    return opened[1]
+
+
+def git(directory: Path, *words: str) -> str:
+    command = ["git", "-c", "safe.directory=*", *words]
+    settings = {**os.environ, "GIT_CONFIG_GLOBAL": "/dev/null", "GIT_CONFIG_NOSYSTEM": "1"}
+    done = subprocess.run(
+        command, cwd=directory, env=settings, capture_output=True, text=True, check=True
+    )
+    return done.stdout
 
 
 def printed(said: Path, lab: subprocess.Popen[bytes]) -> str:
@@ -68,8 +87,21 @@ def page() -> Iterator[Page]:
         yield opened
 
 
-def test_the_first_chapter_runs_in_a_browser(page: Page, address: str) -> None:
+def test_the_first_chapter_runs_in_a_browser(page: Page, opened: tuple[Path, str]) -> None:
+    directory, address = opened
+    page.goto(address)
+    page.locator(".jp-Notebook .jp-CodeCell").first.wait_for()
+    assert page.locator(".jp-OutputArea-output").count() == 0, "it gives its answers away"
     assert run_all(page, address) == sound(CHAPTER)
+    assert page.locator(".Toastify__toast").count() == 0
+    save(page)
+    saved = directory / "my-notebooks" / CHAPTER.name
+    until(lambda: code(json.loads(saved.read_text()))[0]["execution_count"], 60)
+    assert git(directory, "status", "--porcelain") == ""
+    assert lay(saved.parent, directory / "notebooks") == [], "it is known that nobody wrote in it"
+    (directory / "notebooks" / CHAPTER.name).write_bytes(saved.read_bytes())  # the control
+    assert git(directory, "status", "--porcelain") == f" M notebooks/{CHAPTER.name}\n"
+    git(directory, "checkout", "-q", "--", "notebooks")
 
 
 def test_control_a_failing_cell_is_seen(page: Page, address: str) -> None:
