@@ -41,15 +41,12 @@ COPY qlib/ qlib/
 COPY notebooks/ notebooks/
 COPY compose/lab.sh /usr/local/bin/lab.sh
 RUN python -m compileall -q qlib
-ENV PYTHONPATH=/app
-# asks nobody whether there is something new
-RUN settings=/usr/local/share/jupyter/lab/settings && mkdir -p "$settings" \
- && echo '{"@jupyterlab/apputils-extension:notification": {"checkForUpdates": false, "fetchNews": "false"}}' \
-    >"$settings/overrides.json"
+# JUPYTER_CONFIG_PATH: JupyterLab asks nobody whether there is something new
+ENV PYTHONPATH=/app JUPYTER_CONFIG_PATH=/app/qlib/lab/course/jupyter
 USER queue
 # matplotlib looks through the fonts once; a volume made of this home knows them already
-RUN python -c 'import matplotlib.font_manager' && mkdir /home/queue/notebooks
-WORKDIR /home/queue/notebooks
+RUN python -c 'import matplotlib.font_manager'
+WORKDIR /home/queue
 ENTRYPOINT ["lab.sh"]
 CMD ["jupyter", "lab", "--no-browser", "--ServerApp.ip=0.0.0.0", "--ServerApp.allow_remote_access=False", \
-     "--LabApp.default_url=/lab/tree/00_first_message.ipynb"]
+     "--LabApp.default_url=/lab/tree/my-notebooks/00_first_message.ipynb"]

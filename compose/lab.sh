@@ -1,8 +1,8 @@
 #!/bin/sh
-# Runs a command in the lab: with the chapters in the home directory, and the queue's token.
-# A chapter that somebody has changed there stays as NAME.~1~ when a newer one comes with the image.
+# Runs a command in the lab: with copies of the chapters in the home directory, and the queue's token.
+# Beside a copy that somebody has written in, a newer version of its chapter is laid as NAME-newer.ipynb.
 set -eu
-cp --recursive --update --backup=numbered /app/notebooks/. "$HOME/notebooks"
+python -m qlib.lab.course.copies "$HOME/my-notebooks"
 QUEUE_TOKEN=$(cat /secrets/queue_token)
 export QUEUE_TOKEN
 exec "$@"
