@@ -18,7 +18,8 @@ from qlib.lab.sessions.interleave import interleave
 from qlib.lab.sessions.session import session
 from qlib.lab.sessions.steps import SessionError
 from qlib.lab.sessions.strategy import strategy
-from qlib.lab.stack import Stack, crash, restart, up
+from qlib.lab.stack import Stack
+from qlib.lab.stack.choice import crash, restart, up
 from qlib.lab.stack.guarded import StackError
 from qlib.lab.xray import xray
 

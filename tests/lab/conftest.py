@@ -8,7 +8,9 @@ import pytest
 from matplotlib import pyplot
 from psycopg2.extensions import connection
 
+from qlib.lab.stack import choice, names
 from qlib.marks import disposable
+from qlib.process import OfProcess
 from tests.waiting import until
 
 matplotlib.use("agg")
@@ -22,10 +24,20 @@ def queue_dsn(dsn: str, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 @pytest.fixture(autouse=True)
-def nothing_is_disposable() -> Iterator[None]:
-    """Forget which topics a test has kept fresh."""
+def nothing_is_disposable(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Forget which topics a test has kept fresh, and which queue it has taken."""
+    monkeypatch.setattr(choice, "_at_hand", None)
+    monkeypatch.setattr(names, "_databases", OfProcess(names._Databases()))
     yield
     disposable.clear()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def no_private_queue_is_left() -> Iterator[None]:
+    """End the one that a test of this session has taken, if any."""
+    yield
+    if choice._private:
+        choice._private.stop()
 
 
 @pytest.fixture(autouse=True)

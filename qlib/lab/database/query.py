@@ -20,6 +20,7 @@ _MARK = """
 update queue.topic set description = concat_ws(' ', description, %s)
 where name = any(%s) and xmin = pg_current_xact_id()::xid
 """
+_NO_DATABASE = "$QUEUE_DSN is not set: lab.up sets it, for a queue of yours by lab.up(url=…, dsn=…)"
 _WHOLE = {*INTEGER.values, *LONGINTEGER.values}
 
 
@@ -66,7 +67,7 @@ def database() -> str:
     """
     dsn = os.environ.get("QUEUE_DSN")
     if not dsn:
-        raise LookupError("$QUEUE_DSN is not set: which database? lab.up() starts one")
+        raise LookupError(_NO_DATABASE)
     return dsn
 
 

@@ -1,6 +1,7 @@
 """`lab.up(fresh=…)` deletes what the lab has made, in whichever process, and nothing else."""
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -24,12 +25,14 @@ pub.publish(sys.argv[1], {"dish": "soup"})
 
 
 @pytest.fixture
-def pub(server: ServerProcess, monkeypatch: pytest.MonkeyPatch) -> Iterator[QPublisher]:
-    """The queue at hand is a server that others use too."""
-    monkeypatch.setenv("QUEUE_URL", server.url)
-    monkeypatch.setenv("QUEUE_DSN", server.settings["DATABASE_URL"])
-    with QPublisher() as publisher:
-        yield publisher
+def pub(server: ServerProcess) -> Iterator[QPublisher]:
+    """The queue at hand is a server that others use too, and was asked for: it is not left."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("QUEUE_URL", "")  # so that what `up` sets is unset again
+        patch.setenv("QUEUE_DSN", "")
+        up(url=server.url, dsn=server.settings["DATABASE_URL"])
+        with QPublisher() as publisher:
+            yield publisher
 
 
 def runs(program: str, *arguments: str) -> None:
@@ -48,8 +51,7 @@ def test_a_topic_in_use_stays(pub: QPublisher, topic: str) -> None:
         up(fresh=topic)
     said = str(refused.value)
     assert f"the topic {topic!r} was not made by the lab" in said and "1,000 messages" in said
-    assert f"QPublisher().delete_topic({topic!r})" in said
-    assert f"lab.up(fresh={topic!r}, private=True)" in said
+    assert f"QPublisher().delete_topic({topic!r})" in said and "private" not in said
     assert pub.topic(topic).head == 1000
 
 
@@ -70,7 +72,7 @@ def test_chapters_clear_away_what_chapters_left(pub: QPublisher) -> None:
 
 
 def test_another_queue_of_the_same_process_is_not_marked(
-    pub: QPublisher, monkeypatch: pytest.MonkeyPatch, server: ServerProcess
+    pub: QPublisher, server: ServerProcess
 ) -> None:
     up(fresh="elsewhere")
     other = server.url.replace("127.0.0.1", "localhost")
@@ -115,9 +117,10 @@ def test_a_topic_that_the_lab_made_in_sql_is_its_own(pub: QPublisher) -> None:
 
 
 def test_the_readme_s_topic_and_a_chapter_do_not_meet(
-    start_server: Callable[[], ServerProcess], monkeypatch: pytest.MonkeyPatch
+    start_server: Callable[[], ServerProcess], dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("QUEUE_URL", start_server().url)
+    monkeypatch.setenv("QUEUE_DSN", dsn)
     (program,) = blocks("python")
     with QPublisher() as pub:
         for _ in range(2):
@@ -136,7 +139,19 @@ def test_a_mark_is_not_shown(pub: QPublisher) -> None:
     assert bare in shown(pub.create_topic("marked"))
     up(fresh="marked")
     made = pub.create_topic("marked", "x")
-    assert described in shown(made) and made.description == "x (made by qlib.lab)"
+    assert described in shown(made)
+    assert re.fullmatch(r"x \(made by qlib\.lab, kernel [0-9a-f]{8}\)", made.description or "")
+
+
+def test_a_mark_without_a_kernel_is_that_of_a_dead_one(pub: QPublisher) -> None:
+    for name, old in (("old", "x (made by qlib.lab)"), ("bare", "(made by qlib.lab)")):
+        assert "qlib.lab" not in shown(pub.create_topic(name, old))
+        assert pub.topic(name).description == old
+        up(fresh=name)
+        assert topics(pub, name) == set()
+    pub.create_topic("words", "what is (made by qlib.lab) here")
+    with pytest.raises(StackError, match="was not made by the lab"):
+        up(fresh="words")
 
 
 def shown(topic: Topic) -> str:

@@ -110,6 +110,7 @@ def test_data_outlive_a_stack_with_a_directory(directory: Path) -> None:
 
 def test_a_killed_kernel_takes_its_stack_with_it(kernel: subprocess.Popen[str]) -> None:
     assert kernel.stdout
+    assert kernel.stdout.readline() == "this notebook has a private queue\n"
     url, cluster = kernel.stdout.readline().split()
     directory = Path(cluster).parents[1]
     assert not [pid for pid in about(str(directory)) if os.getpgid(pid) == kernel.pid]
