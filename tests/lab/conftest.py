@@ -24,11 +24,12 @@ def queue_dsn(dsn: str, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 @pytest.fixture(autouse=True)
-def nothing_is_disposable(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def nothing_is_disposable() -> Iterator[None]:
     """Forget which topics a test has kept fresh, and which queue it has taken."""
-    monkeypatch.setattr(choice, "_at_hand", None)
-    monkeypatch.setattr(names, "_databases", OfProcess(names._Databases()))
-    yield
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(choice, "_at_hand", None)
+        patch.setattr(names, "_databases", OfProcess(names._Databases()))
+        yield
     disposable.clear()
 
 

@@ -90,7 +90,9 @@ def test_a_kernel_works_in_its_own_cluster(
             timeout=120,
         )
         assert done.returncode == 0, done.stderr
-        assert done.stdout.split() == [
+        told, environment = done.stdout.splitlines()
+        assert told == "this notebook has a private queue"
+        assert environment.split() == [
             str(elsewhere.get("PGHOSTADDR")),
             str(elsewhere.get("PGSERVICE")),
         ]
