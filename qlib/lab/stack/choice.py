@@ -142,10 +142,16 @@ def _take(queue: _Queue, said: str) -> None:
     os.environ["QUEUE_URL"], os.environ["QUEUE_DSN"] = queue.url, queue.dsn or ""
 
 
+def at_hand() -> Stack | None:
+    """Return the private stack of this process when it is the queue at hand."""
+    return _private if _is_private(os.environ.get("QUEUE_URL")) else None
+
+
 def _crashable() -> Stack:
-    if _private is None or not _is_private(os.environ.get("QUEUE_URL")):
+    stack = at_hand()
+    if stack is None:
         raise StackError(_NOT_KILLED)
-    return _private
+    return stack
 
 
 def _is_private(url: str | None) -> bool:

@@ -37,18 +37,20 @@ def own_transaction(session: connection) -> int | None:
         return None if found is None else int(found)
 
 
-def records(session: connection, begin: str, own: int | None) -> tuple[Table, int]:
-    """Return the records from `begin` up to now, and how many others' are left out.
-
-    Left out are those that carry the number of another transaction than `own`.
-    """
+def records(session: connection, begin: str) -> Table:
+    """Return the records from `begin` up to now, whoever wrote them."""
     end = position(session, "pg_current_wal_flush_lsn()")
-    found = _between(session, begin, end)
-    ours = {own, None}.union(
-        *(_subtransactions(row[-1]) for row in found if row[5] == own and "COMMIT" in row[0])
-    )
-    kept = [row for row in found if row[5] in ours]
-    return Table(kept, columns=COLUMNS, dtype=object), len(found) - len(kept)
+    return Table(_between(session, begin, end), columns=COLUMNS, dtype=object)
+
+
+def of_transaction(found: Table, own: int | None) -> Table:
+    """Return the records of a transaction, and those that carry no transaction's number.
+
+    One of its subtransactions that was rolled back is not known to be its own.
+    """
+    commit = found[(found["xid"] == own) & found["record"].str.contains("COMMIT")]
+    ours = {own}.union(*map(_subtransactions, commit["detail"]))
+    return found[found["xid"].isna() | found["xid"].isin(ours)]
 
 
 def _between(session: connection, begin: str, end: str) -> list[list[Any]]:

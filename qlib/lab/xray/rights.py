@@ -8,6 +8,9 @@ from contextlib import contextmanager
 import psycopg2
 from psycopg2.extensions import connection, cursor
 
+BOUNDED = "-c lock_timeout=10s -c statement_timeout=30s -c synchronous_commit=on"
+"""Options of a session: nothing waits for ever, and what is committed can be read in the WAL."""
+
 _NEEDED = ("pageinspect", "pg_walinspect")
 _PRIVATE = "lab.up(private=True) takes a queue of your own, where all is there"
 _NO_SUPERUSER = "lab.xray needs a superuser of PostgreSQL, and {0!r} is none here: " + _PRIVATE

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from html import escape
+from typing import Any
 
 from matplotlib.axes import Axes
 
@@ -14,23 +15,24 @@ _GONE = "{} is not in the plan: PostgreSQL has put its body there (it inlines su
 
 
 class Xray:
-    """What PostgreSQL did for a statement.
+    """What PostgreSQL did for a statement, or while a call ran.
 
-    - `rows`: what the statement returned.
+    - `rows`: what the statement returned, or the call.
     - `statements`: a row for each statement that was run, also inside functions, in the order in
       which they ended. What a statement calls is counted in it too: do not add them up. An
       expression of PL/pgSQL such as `x := y + 1` is no statement. `inlined` names functions that are
       not in the plan, since PostgreSQL has put their bodies there, or their results.
     - `records`: what was written to the WAL from the begin to the commit, with `bytes` of which
       `image` are copies of whole pages. A record without `xid` carries no transaction's number: it
-      may be of this one or of another. Left out are `others`, records that carry another's.
+      may be of this one or of another. Left out are `others`, records that carry another's; of a
+      call none is.
     - `pages`: a row for each slot of the pages of tables that were written, `before` and `after`;
       `next` is where the newer version of a row is.
     - `plans`: all that auto_explain told, as it came.
     """
 
     def __init__(
-        self, plans: list[Plan], rows: Table, records: Table, others: int, pages: Table
+        self, plans: list[Plan], rows: Any, records: Table, others: int, pages: Table
     ) -> None:
         self.plans = plans
         self.rows = rows
