@@ -12,7 +12,7 @@ BOUNDED = "-c lock_timeout=10s -c statement_timeout=30s -c synchronous_commit=on
 """Options of a session: nothing waits for ever, and what is committed can be read in the WAL."""
 
 _NEEDED = ("pageinspect", "pg_walinspect")
-_PRIVATE = "lab.up(private=True) takes a queue of your own, where all is there"
+_PRIVATE = "a private queue of the lab has all of it"
 _NO_SUPERUSER = "lab.xray needs a superuser of PostgreSQL, and {0!r} is none here: " + _PRIVATE
 _TOO_OLD = "lab.xray needs PostgreSQL 15 or newer, and this is {0}: " + _PRIVATE
 _MISSING = (

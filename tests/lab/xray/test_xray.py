@@ -189,14 +189,14 @@ def test_without_a_superuser_it_says_so(
     lab.sql("drop role if exists somebody")
     lab.sql("create role somebody login")
     monkeypatch.setenv("QUEUE_DSN", make_dsn(queue_dsn, user="somebody"))
-    with pytest.raises(PermissionError, match="needs a superuser.*'somebody'.*private=True"):
+    with pytest.raises(PermissionError, match="needs a superuser.*'somebody'.*private queue"):
         lab.xray("select 1")
 
 
 def test_what_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     lab.xray("select 1")
     monkeypatch.setattr(rights, "_NEEDED", ("pageinspect", "pg_nowhere"))
-    with pytest.raises(LookupError, match="the extension pg_nowhere.*contrib.*private=True"):
+    with pytest.raises(LookupError, match="the extension pg_nowhere.*contrib.*private queue"):
         lab.xray("select 1")
 
 
