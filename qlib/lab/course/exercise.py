@@ -29,7 +29,9 @@ def _is_open(answer: object) -> bool:
     if answer is ...:
         return True
     body = getattr(answer, "__code__", None)
-    return body is not None and body.co_code in (_empty.__code__.co_code, _told.__code__.co_code)
+    if body is None or body.co_code not in (_empty.__code__.co_code, _told.__code__.co_code):
+        return False
+    return body.co_consts[-1] is None  # `return 7` is the same code with another constant
 
 
 def _empty() -> None: ...

@@ -39,8 +39,13 @@ def test_an_answer_is_judged_again_and_again(capsys: pytest.CaptureFixture[str])
     assert capsys.readouterr().out == "✓ it is two\n" * 2
 
 
+def constant(offset: int) -> int:
+    return 1000
+
+
 @pytest.mark.parametrize(
-    "answer", [lambda offset: offset, lambda offset: offset + 1, print, None, 0]
+    "answer",
+    [lambda offset: offset, lambda offset: offset + 1, lambda offset: 7, constant, print, None, 0],
 )
 def test_control_an_answer_is_not_taken_for_an_open_one(answer: Callable[[int], object]) -> None:
     judged: list[object] = []
