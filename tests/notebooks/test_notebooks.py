@@ -100,6 +100,7 @@ def part(at: int, old: str, new: str) -> Callable[[Notebook], object]:
         (lambda n: n["cells"].insert(0, n["cells"].pop()), "the order is not"),
         (lambda n: code(n)[0].update(metadata={}), "cell 1 is compared, and says which queue"),
         (lambda n: code(n)[1].update(source="lab.up(private=True)"), "cell 2 is compared, and says"),
+        (lambda n: code(n)[1].update(source='lab.up(fresh="x")'), "cell 2 is compared, and says"),
         (lambda n: code(n)[1].update(source="lab.claim_ratio('', f)"), "cell 2 is compared, and c"),
         (lambda n: [c.update(metadata={}) for c in code(n)], "no exercise of three cells"),
         (part(0, "mailer = ...", "mailer = 1"), "does not end with what is asked for"),
