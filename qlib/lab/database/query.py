@@ -55,8 +55,8 @@ def sql(text: str, *values: object) -> Table:
         # psycopg2 looks for placeholders only when there are values
         rows.execute(text, [Json(v) if isinstance(v, dict) else v for v in values] or None)
         found = _table(rows)
-        if disposable and "create_topic" in text:
-            _mark(rows)
+        if "create_topic" in text and (names := _disposable()):
+            _mark(rows, names)
         return found
 
 
@@ -83,11 +83,17 @@ def _transaction() -> Iterator[cursor]:
         yield rows
 
 
-def _mark(rows: cursor) -> None:
+def _disposable() -> list[str]:
+    """Return the names that are disposable on the queue at hand; another's are not."""
+    at_hand = os.environ.get("QUEUE_URL", "").rstrip("/")
+    return [name for url, name in disposable if url == at_hand]
+
+
+def _mark(rows: cursor, names: list[str]) -> None:
     """Mark what this transaction has created, as `QPublisher` does; only an owner can."""
     rows.execute("select has_table_privilege(to_regclass('queue.topic'), 'update')")
     if rows.fetchone() == (True,):
-        rows.execute(_MARK, [MARK, [name for _, name in disposable]])
+        rows.execute(_MARK, [MARK, names])
 
 
 def _table(rows: cursor) -> Table:

@@ -10,6 +10,7 @@ import pytest
 
 from qlib import QPublisher, Topic
 from qlib.lab import StackError, sql, up
+from qlib.marks import disposable
 from tests.server_process import ROOT, ServerProcess
 from tests.test_readme import blocks
 
@@ -141,6 +142,18 @@ def test_a_mark_is_not_shown(pub: QPublisher) -> None:
     made = pub.create_topic("marked", "x")
     assert described in shown(made)
     assert re.fullmatch(r"x \(made by qlib\.lab, kernel [0-9a-f]{8}\)", made.description or "")
+
+
+def test_what_is_disposable_on_another_queue_is_not_marked_on_this_one(pub: QPublisher) -> None:
+    up(fresh="here")
+    disposable.add(("http://127.0.0.1:1", "users"))
+    for name in ("here", "users"):
+        sql("select queue.create_topic(%s)", name)
+    with pytest.raises(StackError, match="'users' was not made by the lab"):
+        up(fresh=["here", "users"])
+    assert topics(pub, "here", "users") == {"here", "users"}
+    up(fresh="here")
+    assert topics(pub, "here", "users") == {"users"}
 
 
 def test_a_mark_without_a_kernel_is_that_of_a_dead_one(pub: QPublisher) -> None:
