@@ -260,6 +260,7 @@ create or replace function queue.publish_batch(
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 set standard_conforming_strings = on
+set enable_seqscan = off -- a plan made while the log was small is kept when it has grown
 as $$
 declare
     v_topic_id integer;

@@ -192,6 +192,7 @@ create or replace function queue.ack(
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 set standard_conforming_strings = on
+set enable_seqscan = off -- as queue.publish_batch
 as $$
 declare
     v_reader record;

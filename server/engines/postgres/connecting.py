@@ -25,6 +25,9 @@ SETTINGS = {
     "default_transaction_isolation": "read committed",  # above it, a publish fails beside another
     "search_path": "pg_catalog, pg_temp",
     "row_security": "on",
+    # a statement is planned once: a plan made while a table was small would read all of it for ever
+    "enable_seqscan": "off",
+    "jit": "off",  # before 18, a table that has no index for a statement would look expensive enough for it
     "exit_on_error": "off",  # on, a topic that does not exist ends the session
 }
 _SINCE_17 = {"transaction_timeout": "0"}
