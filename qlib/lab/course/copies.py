@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
+from secrets import token_hex
 
 from qlib.lab.course.chapters import NOTEBOOKS, Notebook, read, source
 
@@ -119,7 +120,8 @@ def _mark(copy: Path) -> str | None:
 
 
 def _write(copy: Path, notebook: Notebook) -> None:
-    new = copy.with_suffix(".new")  # renamed, so that nobody finds half of it
+    # Renamed, so that nobody finds half of it; of a name that no other start in this home has.
+    new = copy.with_suffix(f".{token_hex(4)}.new")
     new.write_text(json.dumps(notebook, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     new.replace(copy)
 

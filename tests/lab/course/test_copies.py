@@ -4,7 +4,9 @@ import json
 import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 
@@ -194,3 +196,19 @@ def test_the_exercises_are_still_marked_in_the_copies(tmp_path: Path) -> None:
         for folder in (NOTEBOOKS, tmp_path)
     ]
     assert found[0] == found[1] and any(found[0])
+
+
+def test_two_that_lay_at_the_same_moment_do_not_meet(
+    chapters: Path, mine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both, replace = Barrier(2), Path.replace
+
+    def together(new: Path, copy: Path) -> Path:
+        both.wait(60)
+        return replace(new, copy)
+
+    monkeypatch.setattr(Path, "replace", together)
+    with ThreadPoolExecutor(2) as pool:
+        laid = list(pool.map(lambda _: lay(mine, chapters), range(2)))
+    assert laid == [[FIRST, SECOND]] * 2
+    assert sorted(path.name for path in mine.iterdir()) == [FIRST, SECOND]
