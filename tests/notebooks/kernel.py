@@ -45,7 +45,7 @@ class Kernel:
 @contextmanager
 def kernel() -> Iterator[Kernel]:
     """Start a kernel that finds qlib and has no queue yet; end it, and what it has started."""
-    with tempfile.TemporaryDirectory() as directory:
+    with tempfile.TemporaryDirectory() as directory, open(os.devnull, "w") as nowhere:
         environment = kernel_environment(Path(directory))
         inherited = {name: it for name, it in environment.items() if not name.startswith("QUEUE_")}
         manager, client = start_new_kernel(
@@ -53,7 +53,7 @@ def kernel() -> Iterator[Kernel]:
             startup_timeout=BOUND,
             env=inherited,
             cwd=str(ROOT / "notebooks"),
-            stderr=os.open(os.devnull, os.O_WRONLY),
+            stderr=nowhere,
         )
         try:
             yield Kernel(client)

@@ -20,6 +20,14 @@ from typing import Any
 import psycopg2
 from psycopg2.extensions import connection
 
+_BOUNDS = {
+    "connect_timeout": 5,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 20_000,
+}
+
 _lock = Lock()
 # A child that is forked meanwhile would miss the variables, and never get the lock.
 os.register_at_fork(
@@ -28,9 +36,12 @@ os.register_at_fork(
 
 
 def connect(dsn: str, **options: Any) -> connection:
-    """Connect as `psycopg2.connect`, in 5 seconds, with nothing from the environment."""
+    """Connect as `psycopg2.connect`, in 5 seconds, with nothing from the environment.
+
+    A database whose machine has vanished is given up after half a minute.
+    """
     with _without_variables():
-        opened: connection = psycopg2.connect(dsn, connect_timeout=5, **options)
+        opened: connection = psycopg2.connect(dsn, **(_BOUNDS | options))
     return opened
 
 

@@ -4,6 +4,9 @@ The lock is an advisory one, in the database of the queue, and a session holds i
 as the kernel. So no two kernels have one name, also when both look at the same moment; and when a
 kernel is dead, however it died, its names are free. What stands under a free name is then nobody's
 if it bears the lab's mark, and somebody's who is not of the lab if not.
+
+A database that restarts ends the session too: until the kernel's next `up`, which takes the names
+again, they are free.
 """
 
 from __future__ import annotations
