@@ -18,7 +18,7 @@ from nbclient.exceptions import DeadKernelError
 
 from qlib.lab.course.chapters import NOTEBOOKS, Cell, has_tag, read, source
 from qlib.lab.course.exercise import OPEN
-from qlib.lab.course.notebooks import kernel_environment
+from qlib.lab.course.notebooks import QUIET, kernel_environment
 
 WARNING = """
 Every notebook in the folder is run, in a kernel and with a queue of its own, and nothing is written back. Mind
@@ -102,6 +102,7 @@ def _run(notebook: nbformat.NotebookNode, folder: Path, each: float, together: f
         allow_errors=True,
         timeout=int(each),
         interrupt_on_timeout=True,
+        extra_arguments=QUIET,
         resources={"metadata": {"path": str(folder)}},
     )
     deadline = time.monotonic() + together

@@ -14,6 +14,14 @@ _ROUNDS = 15
 _PATIENCE = 4.0  # seconds; a round that has begun is ended
 
 
+class Refuted(AssertionError):
+    """A claim that does not hold."""
+
+    def _render_traceback_(self) -> list[str]:
+        """Return what a notebook shows in red: the claim, and not the way through our functions."""
+        return [f"✗ {self}"]
+
+
 def claim(words: str, got: object, want: object = True) -> None:
     """Print the claim with a tick when it holds.
 
@@ -21,9 +29,9 @@ def claim(words: str, got: object, want: object = True) -> None:
     AssertionError if not, with the claim, and with both when there are two.
     """
     if want is True and not got:
-        raise AssertionError(words)
+        raise Refuted(words)
     if want is not True and got != want:
-        raise AssertionError(f"{words}\n  found:  {got!r}\n  wanted: {want!r}")
+        raise Refuted(f"{words}\n  found:  {got!r}\n  wanted: {want!r}")
     print(f"✓ {words}")
 
 
@@ -43,7 +51,7 @@ def claim_ratio(words: str, measure: Callable[[], float], at_least: float = 2.0)
         if _lead(ratios, at_least) >= _CLEAR:
             return print(f"✓ {words} (here {median(ratios):.1f} times)")
         if _lead(ratios, 1) <= -_REVERSED:
-            raise AssertionError(f"{words}\n  found:  {median(ratios):.2f} times")
+            raise Refuted(f"{words}\n  found:  {median(ratios):.2f} times")
     print(f"too noisy to tell here: {words} (from {min(ratios):.1f} to {max(ratios):.1f} times)")
 
 

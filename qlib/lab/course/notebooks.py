@@ -27,6 +27,9 @@ from qlib.lab.course import contents
 from qlib.lab.course.chapters import NOTEBOOKS
 from qlib.lab.stack.guarded import ROOT
 
+QUIET = ["--log-level=ERROR"]
+"""For kernels that we talk to ourselves: a warning that anybody could listen is none here."""
+
 _PATIENCE = 120  # seconds, for a cell
 _PERSONAL = ("IPYTHON", "JUPYTER_", "MATPLOTLIBRC", "MPLBACKEND", "PYTHON", "TQDM_")
 _COLOURS = 128  # of a picture: lines and words with soft edges, no photograph
@@ -83,6 +86,7 @@ def execute(path: Path) -> None:
         timeout=_PATIENCE,
         resources={"metadata": {"path": str(path.parent)}},
         record_timing=False,
+        extra_arguments=QUIET,
         coalesce_streams=True,
     )
     client.execute()

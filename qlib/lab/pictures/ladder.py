@@ -160,4 +160,4 @@ def _labels(ax: Axes, positions: pd.DataFrame, colours: dict[str, str]) -> None:
     x, last = positions.index[-1], positions.iloc[-1]
     named = {who: f"{who}, lag {last[''] - last[who]:.0f}" for who in colours if who}
     named[""] = f"head {last['']:.0f}"
-    label_ends(ax, [(x, last[who], named[who], colours[who]) for who in sorted(colours)])
+    label_ends(ax, [(x, last[who], named[who], colours[who]) for who in colours])

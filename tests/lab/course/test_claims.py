@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 import pytest
+from IPython.core.interactiveshell import InteractiveShell
 
 from qlib import lab
 from qlib.lab.course import claims
@@ -79,3 +80,14 @@ def test_control_the_other_way_round_is_a_failure(capsys: pytest.CaptureFixture[
     with pytest.raises(AssertionError, match=r"twice as fast\n  found:  0.50 times"):
         ratio([0.5] * 15)
     assert told(capsys) == ""
+
+
+def test_a_notebook_shows_the_claim_and_not_the_way_to_it() -> None:
+    shell = InteractiveShell()
+    with pytest.raises(AssertionError) as error:
+        lab.claim("it is two", 1, 2)
+    shown = shell.InteractiveTB.structured_traceback
+    assert "claims.py" in "\n".join(
+        shown(error.type, error.value, error.tb)
+    )  # else the test tells nothing
+    assert error.value._render_traceback_() == ["✗ it is two\n  found:  1\n  wanted: 2"]  # type: ignore[attr-defined]
