@@ -11,6 +11,7 @@ import signal
 import sys
 import time
 from pathlib import Path
+from typing import Never
 
 from qlib.lab.course.chapters import chapters
 from qlib.lab.course.checking import WARNING, check
@@ -74,8 +75,8 @@ def _reset(names: list[str]) -> int:
 
 def _run(port: int | None, browser: bool) -> int:
     """Run both until Ctrl-C, SIGTERM or the terminal's end."""
-    signal.signal(signal.SIGINT, lambda *_: sys.exit(0))
-    when_ended(lambda: sys.exit(0))
+    signal.signal(signal.SIGINT, lambda *_: _end())
+    when_ended(_end)
     try:
         for name in lay(_COPIES):
             print(f"{_COPIES / name} is new", flush=True)
@@ -92,6 +93,11 @@ def _run(port: int | None, browser: bool) -> int:
     except StackError as error:
         print(error, file=sys.stderr)
         return 1
+
+
+def _end() -> Never:
+    print("ending …", flush=True)  # which takes some seconds
+    sys.exit(0)
 
 
 def _tell(stack: Stack) -> None:

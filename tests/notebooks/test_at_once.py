@@ -9,17 +9,20 @@ from pathlib import Path
 import pytest
 
 from qlib import QPublisher
+from qlib.lab.course.chapters import chapters, read
 from qlib.lab.stack import Stack
-from tests.notebooks.chapter import ROOT, Notebook, code
+from tests.notebooks.chapter import code
 from tests.notebooks.strict import nbval
 
-CHAPTERS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
+CHAPTERS = chapters()
 # After the setup: it tells which queue the kernel has, and waits until as many have told it.
 TELL = """
 import os, time
 from pathlib import Path
 Path({told!r}, {name!r}).write_text(os.environ["QUEUE_URL"])
+end = time.monotonic() + 120
 while len(os.listdir({told!r})) < {many}:
+    assert time.monotonic() < end, "another chapter has not come so far"
     time.sleep(0.05)
 """
 
@@ -33,7 +36,7 @@ def stack() -> Iterator[Stack]:
 
 def telling(path: Path, directory: Path, many: int) -> Path:
     """Return a copy of a chapter that tells which queue it has, when it is one of so many."""
-    notebook: Notebook = json.loads(path.read_text())
+    notebook = read(path)
     told = directory / "told"
     told.mkdir(exist_ok=True)
     setup = code(notebook)[0]
@@ -56,11 +59,6 @@ def run(paths: list[Path], stack: Stack, directory: Path, at_once: int) -> list[
         found = dict(zip(paths, pool.map(run_one, copies), strict=True))
     assert found == {path: f"{len(code(read(path))) + 1} passed" for path in paths}
     return [(directory / "told" / path.stem).read_text() for path in paths]
-
-
-def read(path: Path) -> Notebook:
-    found: Notebook = json.loads(path.read_text())
-    return found
 
 
 def test_the_chapters_in_any_order_on_one_queue(stack: Stack, directory: Path) -> None:

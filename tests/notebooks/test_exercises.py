@@ -3,19 +3,19 @@
 import copy
 import importlib
 import itertools
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from qlib.lab.course.chapters import chapters, read
 from qlib.lab.course.exercise import OPEN
 from tests.notebooks.chapter import ROOT, Notebook, code, exercise, text
 from tests.notebooks.kernel import Kernel, Ran, kernel
 
-CHAPTERS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
+CHAPTERS = chapters()
 
-chapters = pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
+each_chapter = pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
 
 
 def answers(path: Path) -> tuple[list[str], list[str]]:
@@ -82,12 +82,12 @@ def complaints(notebook: Notebook, right: list[str], wrong: list[str]) -> list[s
         return found + ([f"the solution: {solution.error}"] if solution.error else [])
 
 
-@chapters
+@each_chapter
 def test_answers_are_judged_rightly(path: Path) -> None:
     right, wrong = answers(path)
     assert len(set(right)) >= 3
     assert len(set(wrong)) >= 4
-    assert complaints(json.loads(path.read_text()), right, wrong) == []
+    assert complaints(read(path), right, wrong) == []
 
 
 def judging(body: str) -> str:
@@ -95,7 +95,7 @@ def judging(body: str) -> str:
 
 
 def test_control_a_judge_that_is_too_kind_or_too_strict_is_noticed() -> None:
-    notebook = json.loads(CHAPTERS[0].read_text())
+    notebook = read(CHAPTERS[0])
     right, wrong = answers(CHAPTERS[0])
     kind, strict = copy.deepcopy(notebook), copy.deepcopy(notebook)
     exercise(kind)[1]["source"] = judging("None")

@@ -9,23 +9,18 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from qlib.lab.course.chapters import chapters as numbered
+from qlib.lab.course.chapters import chapters, read
 from qlib.lab.course.notebooks import readme_pictures
 from tests.notebooks.chapter import ROOT, Notebook, code, exercise, problems, text
 from tests.notebooks.strict import SANITIZE, nbval
 
-CHAPTERS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
+CHAPTERS = chapters()
 
-chapters = pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
-
-
-def read(path: Path) -> Notebook:
-    found: Notebook = json.loads(path.read_text())
-    return found
+each_chapter = pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
 
 
 def test_there_are_chapters() -> None:
-    numbers = [path.stem[:2] for path in numbered()]
+    numbers = [path.stem[:2] for path in CHAPTERS]
     assert numbers[:7] == [f"{number:02}" for number in range(7)]
     assert len(set(numbers)) == len(numbers)
 
@@ -36,7 +31,7 @@ def passed(path: Path) -> str:
     return f"{cells} passed"
 
 
-@chapters
+@each_chapter
 def test_a_chapter_shows_what_it_stored(path: Path) -> None:
     assert nbval(path) == passed(path)
 
@@ -52,7 +47,7 @@ def test_a_changed_offset_is_noticed(directory: Path) -> None:
     assert nbval(changed) == "1 failed, 2 passed"
 
 
-@chapters
+@each_chapter
 def test_a_chapter_is_well_made(path: Path) -> None:
     assert problems(read(path)) == []
     assert path.stat().st_size <= 150_000

@@ -26,8 +26,8 @@ from qlib.lab.xray.shot import Xray
 from qlib.publisher import QPublisher
 
 _NOT_PRIVATE = (
-    "lab.xray of a call changes settings of the database and ends sessions of its server, so it needs"
-    " a private queue: call lab.up(private=True) first"
+    "lab.xray of a call changes settings of the database and ends sessions of its server, so it is for"
+    " private queues alone"
 )
 _SETTINGS = {
     "session_preload_libraries": "auto_explain",
