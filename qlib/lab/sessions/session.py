@@ -189,10 +189,9 @@ class Session:
                 return _rows(done)
         except psycopg2.Error as error:
             message = error.diag.message_primary or str(error).strip()
-            if (
-                error.diag.message_hint and error.pgcode != "40P01"
-            ):  # whose hint is the server's log
-                message += f". {error.diag.message_hint}"
+            hint = error.diag.message_hint
+            if hint and error.pgcode != "40P01":  # a deadlock's only names the server's log
+                message += f". {hint}"
             # without a code the connection is lost, and with it the transaction
             raise SessionError(error.pgcode or "08006", message) from None
 

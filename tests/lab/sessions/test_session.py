@@ -126,6 +126,13 @@ def test_an_error_says_what_it_is_and_ends_the_transaction(a: Session) -> None:
     a.commit()
 
 
+def test_an_error_tells_what_postgres_advises(a: Session) -> None:
+    with pytest.raises(
+        SessionError, match="^42601: query has no destination.* use PERFORM instead"
+    ):
+        a.run("do $$ begin select 1; end $$")
+
+
 def test_rollback_after_an_error_is_no_error(a: Session) -> None:
     with pytest.raises(SessionError, match="42601"):
         a.run("selekt 1")
