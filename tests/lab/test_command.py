@@ -68,8 +68,7 @@ def test_it_serves_both_and_ends_with_ctrl_c(lab: subprocess.Popen[str], directo
     assert get(f"{contents}?{token}").status_code == 200
     assert get(contents).status_code == 403
 
-    port = f"--ServerApp.port={urlsplit(jupyter).port}"
-    kernels = environment(about(port)[0])
+    kernels = environment(about(f"--ServerApp.root_dir={directory}")[0])
     assert [name for name in kernels if name.startswith("QUEUE_")] == ["QUEUE_DATA"]
     assert Path(kernels["QUEUE_DATA"], "url").read_text().strip() == queue
     assert Path(kernels["QUEUE_DATA"]) == directory / ".queue"
@@ -84,7 +83,7 @@ def test_it_serves_both_and_ends_with_ctrl_c(lab: subprocess.Popen[str], directo
 
     os.killpg(lab.pid, signal.SIGINT)
     assert lab.wait(LONG) == 0
-    assert not about(port, str(directory))
+    assert not about(str(directory))
 
 
 def test_the_port_is_that_of_the_last_start_where_it_is_free(directory: Path) -> None:
@@ -182,11 +181,12 @@ def test_a_fresh_copy_is_given_back(directory: Path) -> None:
 def test_it_ends_with_everything_however_it_ends(
     lab: subprocess.Popen[str], directory: Path, number: signal.Signals
 ) -> None:
-    port = f"--ServerApp.port={urlsplit(told(lab)[1]).port}"
-    assert len(about(port)) == 2  # JupyterLab and its guard
+    told(lab)
+    jupyter = f"--ServerApp.root_dir={directory}"
+    until(lambda: len(about(jupyter)) == 2, LONG)  # JupyterLab and its guard
     lab.send_signal(number)
     assert lab.wait(LONG) == (-number if number == signal.SIGKILL else 0)
-    until(lambda: not about(port, str(directory)), LONG)
+    until(lambda: not about(str(directory)), LONG)
 
 
 def test_under_nohup_the_terminals_end_is_no_end(directory: Path) -> None:

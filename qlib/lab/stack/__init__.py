@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 
-from qlib.lab.stack.guarded import Guarded, StackError, environment, free_port
-
-_ATTEMPTS = 3
+from qlib.lab.stack.guarded import Guarded, environment, on_a_free_port
 
 
 class Stack:
@@ -25,13 +24,7 @@ class Stack:
 
     def __init__(self, data: Path | None = None, port: int | None = None) -> None:
         """Start, on another port when somebody is faster to take the chosen one."""
-        for attempt in range(1, _ATTEMPTS + 1):
-            try:
-                return self._start(data, port or free_port())
-            except StackError as error:
-                if attempt == _ATTEMPTS or "Address already in use" not in str(error):
-                    raise
-                port = None
+        on_a_free_port(partial(self._start, data), "Address already in use", *filter(None, [port]))
 
     def _start(self, data: Path | None, port: int) -> None:
         private = "" if data else tempfile.mkdtemp(prefix="queue-lab-")

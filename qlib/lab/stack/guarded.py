@@ -8,16 +8,21 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import closing, suppress
 from itertools import chain
 from pathlib import Path
+from typing import TypeVar
 
 from qlib.connection import FAILURES, Session
+
+T = TypeVar("T")
 
 ROOT = Path(__file__).resolve().parents[3]
 
 _GUARD = Path(__file__).with_name("guard.py")
 _PORTS = range(10_000, 32_768)  # below those that outgoing connections are given
+_ATTEMPTS = 3
 _PATIENCE = 120.0  # seconds, for a start or an end
 
 
@@ -140,6 +145,21 @@ def free_port(*preferred: int) -> int:
                 continue
         return port
     raise AssertionError  # there are always more
+
+
+def on_a_free_port(start: Callable[[int], T], taken: str, *preferred: int) -> T:
+    """Start a server on a port that is free, a preferred one if possible; return what `start` does.
+
+    When somebody was faster to take it, which the words `taken` in a StackError tell, another one.
+    """
+    for _ in range(_ATTEMPTS - 1):
+        try:
+            return start(free_port(*preferred))
+        except StackError as error:
+            if taken not in str(error):
+                raise
+            preferred = ()
+    return start(free_port())
 
 
 def environment() -> dict[str, str]:

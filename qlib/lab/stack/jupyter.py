@@ -7,7 +7,7 @@ import secrets
 import sys
 from pathlib import Path
 
-from qlib.lab.stack.guarded import ROOT, Guarded, StackError, environment, free_port
+from qlib.lab.stack.guarded import ROOT, Guarded, StackError, environment, free_port, on_a_free_port
 
 # It says that JupyterLab is to ask nobody for news; what the user has set goes before it.
 _SETTINGS = ROOT / "qlib" / "lab" / "course" / "jupyter"
@@ -28,18 +28,21 @@ class Jupyter:
         self, folder: Path, first: str, data: Path, kept: Path, port: int | None, browser: bool
     ) -> None:
         """Start it; return when it answers."""
-        number = _free(port) if port else free_port(_last(kept), _PORT)
-        token, address = secrets.token_urlsafe(24), f"http://127.0.0.1:{number}"
-        self.url = f"{address}/lab/tree/{first}?token={token}"
-        self.port = number
-        self._server = Guarded(
-            _command(number, folder, first, browser),
-            f"{address}/api",
-            "is running at",
-            log=data.with_name(data.name + ".log"),
-            environment=_environment(data) | {"JUPYTER_TOKEN": token},
-        )
-        kept.write_text(f"{number}\n")
+        token = secrets.token_urlsafe(24)
+        settings = _environment(data) | {"JUPYTER_TOKEN": token}
+        log = data.with_name(data.name + ".log")
+
+        def start(number: int) -> Guarded:
+            self.port, address = number, f"http://127.0.0.1:{number}"
+            self.url = f"{address}/lab/tree/{first}?token={token}"
+            command = _command(number, folder, first, browser)
+            return Guarded(command, f"{address}/api", "is running at", log, settings)
+
+        if port:
+            self._server = start(_free(port))
+        else:
+            self._server = on_a_free_port(start, "is not available", _last(kept), _PORT)
+        kept.write_text(f"{self.port}\n")
 
     @property
     def alive(self) -> bool:

@@ -14,7 +14,8 @@ import pytest
 from psycopg2.extensions import parse_dsn
 
 from qlib import QPublisher, QueueError
-from qlib.lab import Stack, StackError, sql, stack, up
+from qlib.lab import Stack, StackError, sql, up
+from qlib.lab.stack import guarded
 from tests.lab.stack.processes import about, command
 from tests.waiting import until
 
@@ -145,11 +146,11 @@ def test_a_port_that_is_taken_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> 
         other.bind(("127.0.0.1", 0))
         other.listen()
         taken = other.getsockname()[1]
-        ports = iter([taken, free := stack.free_port()])
-        monkeypatch.setattr(stack, "free_port", lambda: next(ports))
+        ports = iter([taken, free := guarded.free_port()])
+        monkeypatch.setattr(guarded, "free_port", lambda *preferred: next(ports))
         with Stack() as started:
             assert started.url == f"http://127.0.0.1:{free}"
         ports = repeat(taken)
-        monkeypatch.setattr(stack, "_ATTEMPTS", 1)
+        monkeypatch.setattr(guarded, "_ATTEMPTS", 1)
         with pytest.raises(StackError, match="cannot listen on .*: Address already in use"):
             Stack()
