@@ -8,7 +8,7 @@
 do $do$
 declare
     -- raised by one when a version is published whose files of init/ are others than those of the version before
-    v_number constant integer := 1;
+    v_number constant integer := 2;
 begin
     if to_regprocedure('queue.number()') is not null then
         if queue.number() > v_number then

@@ -9,6 +9,7 @@ declare
     v_types    text;
 begin
     foreach v_function in array array[
+        'subscribe(text, text, text, bigint, timestamptz)',
         'read_on(text, text, bigint)',
         'fetch(text, text, integer, bigint, bigint)',
         'fetch_json(text, text, integer, bigint, bigint)']

@@ -15,6 +15,7 @@
 --   QL001 topic_not_found      QL004 offset_out_of_range   QL007 invalid_name
 --   QL002 subscriber_not_found QL005 stale_epoch           QL008 invalid_message
 --   QL003 topic_exists         QL006 sequence_conflict     QL009 invalid_request
+--   QL010 lease_expired        QL011 key_order             QL013 leases_out
 -- and to whoever applies these files: QL090, the schema is not ours; QL091, the database has newer ones.
 
 create table if not exists queue.topic (

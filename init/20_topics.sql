@@ -176,7 +176,8 @@ $$;
 -- queue.clear: removes a chunk of what is left of topics that were deleted.
 --   p_topic_ids  their numbers
 --   p_limit      how many rows at the most, of each kind
--- Returns how many rows were removed. A subscriber may go before all its moves: queue.tidy_moves finds those. Each chunk is
+-- Returns how many rows were removed. A subscriber may go before all its moves, and what its workers left: queue.tidy_moves
+-- and queue.tidy_work find those. Each chunk is
 -- read in an index's order and deleted by its place, so that nothing else is read, whatever the statistics say; and planned
 -- each time: a plan from when a table was small reads all of it, for each of the places.
 create or replace function queue.clear(p_topic_ids integer[], p_limit integer)
@@ -190,6 +191,9 @@ declare
     v_removed bigint := 0;
     v_rows    bigint;
 begin
+    v_removed := queue.clear_work(array(select s.subscriber_id from unnest(p_topic_ids) t(topic_id)
+                                        join queue.subscriber s using (topic_id) limit p_limit), p_limit);
+
     delete from queue.position p
     where p.ctid = any (array(select q.ctid
                               from unnest(p_topic_ids) t(topic_id)
@@ -229,6 +233,65 @@ begin
 end
 $$;
 
+-- queue.clear_work: removes a chunk of what the workers of some subscribers have left.
+--   p_ids    the subscribers, which are gone
+--   p_limit  how many rows at the most, of each kind
+-- Returns how many rows were removed. Reads and is planned as queue.clear.
+create or replace function queue.clear_work(p_ids bigint[], p_limit integer)
+returns bigint
+language plpgsql
+set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
+set plan_cache_mode = force_custom_plan
+as $$
+declare
+    v_removed bigint := 0;
+    v_rows    bigint;
+begin
+    delete from queue.crew c where c.subscriber_id = any (p_ids);
+
+    delete from queue.hold h
+    where h.ctid = any (array(select q.ctid from unnest(p_ids) s(id)
+                              cross join lateral (select l.ctid from queue.hold l
+                                                  where l.subscriber_id = s.id order by l.act limit p_limit) q
+                              limit p_limit));
+    get diagnostics v_rows = row_count;
+    v_removed := v_removed + v_rows;
+
+    delete from queue.settled d
+    where d.ctid = any (array(select q.ctid from unnest(p_ids) s(id)
+                              cross join lateral (select l.ctid from queue.settled l where l.subscriber_id = s.id
+                                                  order by l.epoch, l.counts, l.first, l.act limit p_limit) q
+                              limit p_limit));
+    get diagnostics v_rows = row_count;
+    v_removed := v_removed + v_rows;
+
+    delete from queue.extension e
+    where e.ctid = any (array(select q.ctid from unnest(p_ids) s(id)
+                              cross join lateral (select l.ctid from queue.extension l where l.subscriber_id = s.id
+                                                  order by l.lease, l.n limit p_limit) q
+                              limit p_limit));
+    get diagnostics v_rows = row_count;
+    v_removed := v_removed + v_rows;
+
+    delete from queue.turn t
+    where t.ctid = any (array(select q.ctid from unnest(p_ids) s(id)
+                              cross join lateral (select l.ctid from queue.turn l where l.subscriber_id = s.id
+                                                  order by l.epoch, l.key_hash, l."offset", l.n limit p_limit) q
+                              limit p_limit));
+    get diagnostics v_rows = row_count;
+    v_removed := v_removed + v_rows;
+
+    delete from queue.dead d
+    where d.ctid = any (array(select q.ctid from unnest(p_ids) s(id)
+                              cross join lateral (select l.ctid from queue.dead l
+                                                  where l.subscriber_id = s.id order by l."offset" limit p_limit) q
+                              limit p_limit));
+    get diagnostics v_rows = row_count;
+    return v_removed + v_rows;
+end
+$$;
+
 comment on function queue.missing is 'Raises that a topic, or a subscriber of it, does not exist.';
 comment on function queue.check_name is 'Refuses a name that a topic or subscriber cannot have.';
 comment on function queue.lock_topic is 'Takes the topic''s lock until the transaction ends; returns its number.';
@@ -238,3 +301,4 @@ comment on function queue.next_topic_id is 'A number for a new topic.';
 comment on function queue.create_topic is 'Makes a topic.';
 comment on function queue.delete_topic is 'Removes a topic with its messages and subscribers.';
 comment on function queue.clear is 'Removes a chunk of what is left of topics that were deleted.';
+comment on function queue.clear_work is 'Removes a chunk of what the workers of some subscribers have left.';

@@ -132,7 +132,7 @@ end
 $$;
 
 -- queue.next_subscriber_id: a number for a new subscriber.
--- Returns one that no subscriber has and of which no position is left, as queue.next_topic_id does. Locks nothing.
+-- Returns one that no subscriber has and of which nothing is left, as queue.next_topic_id does. Locks nothing.
 create or replace function queue.next_subscriber_id()
 returns bigint
 language plpgsql
@@ -145,12 +145,24 @@ begin
     loop
         v_subscriber_id := nextval('queue.subscriber_subscriber_id_seq');
         if not exists (select from queue.subscriber s where s.subscriber_id = v_subscriber_id)
-           and not exists (select from queue.position p where p.subscriber_id = v_subscriber_id) then
+           and not exists (select from queue.position p where p.subscriber_id = v_subscriber_id)
+           and not exists (select from queue.crew c where c.subscriber_id = v_subscriber_id)
+           and not exists (select from queue.hold h where h.subscriber_id = v_subscriber_id)
+           and not exists (select from queue.settled s where s.subscriber_id = v_subscriber_id)
+           and not exists (select from queue.extension e where e.subscriber_id = v_subscriber_id)
+           and not exists (select from queue.turn t where t.subscriber_id = v_subscriber_id)
+           and not exists (select from queue.dead d where d.subscriber_id = v_subscriber_id) then
             return v_subscriber_id;
         end if;
         perform setval('queue.subscriber_subscriber_id_seq',
                        greatest((select max(s.subscriber_id) from queue.subscriber s),
-                                (select max(p.subscriber_id) from queue.position p)));
+                                (select max(p.subscriber_id) from queue.position p),
+                                (select max(c.subscriber_id) from queue.crew c),
+                                (select max(h.subscriber_id) from queue.hold h),
+                                (select max(s.subscriber_id) from queue.settled s),
+                                (select max(e.subscriber_id) from queue.extension e),
+                                (select max(t.subscriber_id) from queue.turn t),
+                                (select max(d.subscriber_id) from queue.dead d)));
     end loop;
 end
 $$;
@@ -160,13 +172,17 @@ $$;
 --   p_subscriber  the subscriber's name; null: one is made up
 --   p_start       'latest' or 'earliest', used when neither of the next two is given
 --   p_offset, p_timestamp  another start, as for queue.place
--- Returns its row of queue.subscribers, and created = false when it was there already: then it is not moved.
+--   p_max_attempts, p_backoff_seconds, p_backoff_cap_seconds, p_ordered  its settings, as for queue.configure; null: as usual
+-- Returns its row of queue.subscribers, and created = false when it was there already: then it is not moved, and has the
+--   settings that it had.
 -- Raises QL001 topic_not_found, QL004 offset_out_of_range, QL007 invalid_name, QL009 invalid_request.
 -- Locks nothing when the subscriber is there. Else takes the topic's lock, so "latest" is exact: what commits later
 -- will be delivered.
 create or replace function queue.subscribe(
     p_topic text, p_subscriber text default null, p_start text default 'latest',
     p_offset bigint default null, p_timestamp timestamptz default null,
+    p_max_attempts integer default null, p_backoff_seconds double precision default null,
+    p_backoff_cap_seconds double precision default null, p_ordered boolean default null,
     out subscriber queue.subscribers, out created boolean)
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
@@ -182,6 +198,7 @@ begin
     if p_offset is null and p_timestamp is null and (p_start in ('latest', 'earliest')) is not true then
         raise exception using errcode = 'QL009', message = 'start is latest, earliest, a position or a timestamp';
     end if;
+    perform queue.check_settings(p_max_attempts, p_backoff_seconds, p_backoff_cap_seconds);
     select * into subscriber from queue.subscribers s where s.topic = p_topic and s.subscriber = v_name;
     created := not found;
     if not created then
@@ -204,15 +221,18 @@ begin
         end loop;
         insert into queue.position (subscriber_id, move, "offset", epoch, cause)
         values (v_subscriber_id, 1, v_offset, queue.new_epoch(), 'start');
+        if num_nonnulls(p_max_attempts, p_backoff_seconds, p_backoff_cap_seconds, p_ordered) > 0 then
+            perform queue.configure(p_topic, v_name, p_max_attempts, p_backoff_seconds, p_backoff_cap_seconds, p_ordered);
+        end if;
     end if;
     subscriber := queue.get_subscriber(p_topic, v_name);
 end
 $$;
 
--- queue.unsubscribe: removes a subscriber with its position and history.
+-- queue.unsubscribe: removes a subscriber with its position and history, its leases and its dead letters.
 --   p_topic, p_subscriber  the topic's name and the subscriber's
--- Raises QL001 topic_not_found, QL002 subscriber_not_found. Takes the topic's lock. What a very long history leaves behind
--- is removed by queue.tidy.
+-- Raises QL001 topic_not_found, QL002 subscriber_not_found. Takes the topic's lock. What a very long history or much work
+-- leaves behind is removed by queue.tidy.
 create or replace function queue.unsubscribe(p_topic text, p_subscriber text)
 returns void
 language plpgsql security definer
@@ -232,6 +252,7 @@ begin
     delete from queue.position p
     where p.ctid = any (array(select q.ctid from queue.position q where q.subscriber_id = v_subscriber_id
                               order by q.move limit 100000));
+    perform queue.clear_work(array[v_subscriber_id], 100000);
 end
 $$;
 
@@ -243,4 +264,4 @@ comment on function queue.get_subscriber is 'One subscriber.';
 comment on function queue.list_subscribers is 'A topic''s subscribers in the order of their names, a page at a time.';
 comment on function queue.next_subscriber_id is 'A number for a new subscriber.';
 comment on function queue.subscribe is 'Makes a subscriber, or finds the one that has the name.';
-comment on function queue.unsubscribe is 'Removes a subscriber with its position and history.';
+comment on function queue.unsubscribe is 'Removes a subscriber with all that is its own.';

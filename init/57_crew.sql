@@ -1,0 +1,226 @@
+-- How the workers of a subscriber work, and what they are at.
+
+-- queue.settings: the settings of a subscriber.
+--   p_topic, p_subscriber  the topic's name and the subscriber's
+-- Returns them. Raises QL001 topic_not_found, QL002 subscriber_not_found. Locks nothing.
+create or replace function queue.settings(
+    p_topic text, p_subscriber text, out max_attempts integer, out backoff_seconds double precision,
+    out backoff_cap_seconds double precision, out ordered boolean)
+language plpgsql stable security definer
+set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
+as $$
+begin
+    select c.max_attempts, c.backoff_seconds, c.backoff_cap_seconds, c.ordered
+    into max_attempts, backoff_seconds, backoff_cap_seconds, ordered
+    from queue.crew_of(p_topic, p_subscriber) c;
+    if not found then
+        perform queue.missing(p_topic, coalesce(p_subscriber, ''));
+    end if;
+end
+$$;
+
+-- queue.check_settings: refuses settings that no subscriber can have; null says nothing.
+-- Raises QL009 invalid_request. Locks nothing.
+create or replace function queue.check_settings(p_max_attempts integer, p_backoff_seconds double precision,
+                                                p_backoff_cap_seconds double precision)
+returns void
+language plpgsql immutable
+set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
+as $$
+begin
+    if p_max_attempts not between 1 and 10000 then
+        raise exception using errcode = 'QL009', message = 'max_attempts is 1 to 10000';
+    end if;
+    if p_backoff_seconds not between 0 and 604800 or p_backoff_cap_seconds not between 0 and 604800 then
+        raise exception using errcode = 'QL009', message = 'backoff_seconds and backoff_cap_seconds are 0 to 604800';
+    end if;
+end
+$$;
+
+-- queue.configure: changes settings of a subscriber.
+--   p_topic, p_subscriber  the topic's name and the subscriber's
+--   p_max_attempts         how often a message is leased before it is a dead letter: 1 to 10,000, 5 where nothing was set.
+--                          It counts at the next expiry or nack; what is dead stays dead
+--   p_backoff_seconds      the delay after the first attempt, which doubles with each further one: 0 to 604,800; 1
+--   p_backoff_cap_seconds  the longest delay: 0 to 604,800; 3,600
+--   p_ordered              whether messages of one key are worked on one after the other; false
+-- What is null stays as it is. Returns the settings as they are now. Raises QL001 topic_not_found, QL002
+--   subscriber_not_found, QL009 invalid_request, QL013 leases_out: ordered changes only while nothing is leased, delayed or
+--   parked (a seek to the position makes it so). Takes lock 43 of the subscriber until the transaction ends.
+create or replace function queue.configure(
+    p_topic text, p_subscriber text, p_max_attempts integer default null, p_backoff_seconds double precision default null,
+    p_backoff_cap_seconds double precision default null, p_ordered boolean default null,
+    out max_attempts integer, out backoff_seconds double precision, out backoff_cap_seconds double precision,
+    out ordered boolean)
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
+as $$
+declare
+    v_id bigint := (queue.get_subscriber(p_topic, p_subscriber)).subscriber_id;
+    v_at record;
+begin
+    perform queue.check_settings(p_max_attempts, p_backoff_seconds, p_backoff_cap_seconds);
+    perform pg_advisory_xact_lock(43, queue.crew_key(v_id));
+    select c.ordered into ordered from queue.crew_of(p_topic, p_subscriber) c;
+    if p_ordered <> ordered then
+        perform pg_advisory_xact_lock(45, queue.crew_key(v_id)); -- not only tried: what is done has to be passed
+        v_at := queue.advance(v_id, 1000000);
+        if (select s.frontier from queue.ledger(v_id, v_at.epoch, v_at."position") s) > v_at."position" then
+            raise exception using errcode = 'QL013', message = format(
+                'messages of subscriber %L are leased, delayed or parked: try again when they are done, or seek to its position',
+                p_subscriber);
+        end if;
+        -- so that whoever leases with an older snapshot is found out
+        perform queue.put(v_id, v_at.epoch, v_at."position", 'i', 0, false, '{}', clock_timestamp(), '-infinity');
+    end if;
+    insert into queue.crew (subscriber_id, max_attempts, backoff_seconds, backoff_cap_seconds, ordered)
+    select v_id, coalesce(p_max_attempts, c.max_attempts), coalesce(p_backoff_seconds, c.backoff_seconds),
+           coalesce(p_backoff_cap_seconds, c.backoff_cap_seconds), coalesce(p_ordered, c.ordered)
+    from queue.crew_of(p_topic, p_subscriber) c
+    on conflict (subscriber_id) do update
+    set max_attempts = excluded.max_attempts, backoff_seconds = excluded.backoff_seconds,
+        backoff_cap_seconds = excluded.backoff_cap_seconds, ordered = excluded.ordered;
+    select s.* into max_attempts, backoff_seconds, backoff_cap_seconds, ordered from queue.settings(p_topic, p_subscriber) s;
+end
+$$;
+
+-- queue.out: the holds of a subscriber that have something left, from its cursor on.
+--   p_id, p_epoch, p_position  the subscriber, and where it is
+-- Returns the holds' rows, the lease if it is one, until when it is out, and what is left of it; 10,000 holds are looked at,
+--   the first to be due. Locks nothing. Written so that Postgres inlines it.
+create or replace function queue.out(p_id bigint, p_epoch bigint, p_position bigint)
+returns table (kind "char", lease bigint, worker text, attempt integer, held_at timestamptz, until timestamptz,
+               rest int8multirange)
+language sql stable
+as $$
+    select h.kind, x.lease, h.worker, h.attempt, h.held_at, greatest(h.due_at, e.expires_at), left_over.rest
+    from queue.ledger(p_id, p_epoch, p_position) s
+    cross join lateral (select q.*, coalesce(q.origin, q.act) as under from queue.hold q
+                        where q.subscriber_id = p_id and q.epoch = p_epoch and q.due_at > '-infinity'
+                          and (q.due_at, q.act) >= (s.cursor_due, s.cursor_act)
+                          and (q.act <> s.cursor_act or s.cursor_offset is not null)
+                        order by q.due_at, q.act limit 10000) h
+    cross join lateral (select case when h.kind in ('l', 'c') then h.under - h.part end as lease) x
+    left join lateral (select q.expires_at from queue.extension q
+                       where q.subscriber_id = p_id and q.lease = x.lease order by q.n desc limit 1) e on true
+    cross join lateral queue.rest(p_id, p_epoch, h.under, h.offsets) r
+    cross join lateral (select r.rest * int8multirange(int8range(greatest(
+                            case when h.act = s.cursor_act then s.cursor_offset else 0 end,
+                            case when h.redriven then 0 else p_position end), null, '()')) as rest) left_over
+    where not isempty(left_over.rest)
+$$;
+
+-- queue.leases: every lease that has not expired, with what is left of it.
+create or replace view queue.leases as
+select p.topic,
+       p.subscriber,
+       o.lease,
+       o.worker,
+       range_agg(o.rest) as offsets,
+       max(o.attempt) as attempt,
+       min(o.held_at) as leased_at,
+       max(o.until) as expires_at,
+       p.topic_id,
+       p.subscriber_id
+from queue.subscribers p
+cross join lateral queue.out(p.subscriber_id, p.epoch, p."position") o
+where o.lease is not null and o.until > statement_timestamp()
+group by p.topic, p.subscriber, o.lease, o.worker, p.topic_id, p.subscriber_id;
+
+comment on view queue.leases is 'Every lease that has not expired, with what is left of it.';
+comment on column queue.leases.topic is 'The topic''s name.';
+comment on column queue.leases.subscriber is 'The subscriber''s name.';
+comment on column queue.leases.lease is 'The lease: its id without its secret.';
+comment on column queue.leases.worker is 'Who has it.';
+comment on column queue.leases.offsets is 'The messages that it holds.';
+comment on column queue.leases.attempt is 'For the how manieth time they are leased; the highest number, when they differ.';
+comment on column queue.leases.leased_at is 'Since when it has them.';
+comment on column queue.leases.expires_at is 'Until when it has them.';
+comment on column queue.leases.topic_id is 'The topic''s number inside the database.';
+comment on column queue.leases.subscriber_id is 'The subscriber''s number inside the database.';
+
+-- queue.list_leases: a subscriber's leases in the order in which they were made, a page at a time.
+--   p_topic, p_subscriber  the topic's name and the subscriber's
+--   p_after  the last lease of the page before, without its secret; null for the first page
+--   p_limit  how many at the most
+-- Returns rows of queue.leases. Raises QL001 topic_not_found, QL002 subscriber_not_found. Locks nothing.
+create or replace function queue.list_leases(p_topic text, p_subscriber text, p_after bigint default null,
+                                             p_limit integer default 100)
+returns setof queue.leases
+language plpgsql stable security definer
+set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
+as $$
+declare
+    v_id bigint := (queue.get_subscriber(p_topic, p_subscriber)).subscriber_id;
+begin
+    return query
+    select * from queue.leases l where l.subscriber_id = v_id and l.lease > coalesce(p_after, 0) order by l.lease limit p_limit;
+end
+$$;
+
+-- queue.leases_json: what queue.list_leases returns, as the text that a server sends: JSON objects with commas between them.
+--   as for queue.list_leases
+-- Raises as queue.list_leases. Locks nothing.
+create or replace function queue.leases_json(p_topic text, p_subscriber text, p_after bigint default null,
+                                             p_limit integer default 100)
+returns text
+language plpgsql stable security definer
+set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
+as $$
+begin
+    return (
+        select coalesce(string_agg(
+            concat('{"lease":"', l.lease, '","worker":', coalesce(to_json(l.worker)::text, 'null'), ',"offsets":[', o.list,
+                   '],"attempt":', l.attempt, ',"leased_at":', to_json(queue.rfc3339(l.leased_at)),
+                   ',"expires_at":', to_json(queue.rfc3339(l.expires_at)), '}'), ',' order by l.lease), '')
+        from queue.list_leases(p_topic, p_subscriber, p_after, p_limit) l
+        cross join lateral (select string_agg(o::text, ',' order by o) as list from unnest(l.offsets) u
+                            cross join lateral generate_series(lower(u), upper(u) - 1) o) o);
+end
+$$;
+
+-- queue.workloads: what the workers of each subscriber are at, for monitoring; of those that have, or had, any.
+--   p_limit  how many subscribers at the most
+-- Returns topic, subscriber, and how many messages are leased, delayed (given back or redriven, and not due yet) and dead, how
+--   many were leased for another attempt than the first since it subscribed, and for how long the oldest lease is held, null
+--   when there is none. Of each, 10,000 holds and 10,000 dead letters are counted. Locks nothing.
+create or replace function queue.workloads(p_limit integer default 10000)
+returns table (topic text, subscriber text, leased bigint, delayed bigint, dead bigint, redeliveries bigint,
+               oldest_lease_seconds numeric)
+language plpgsql stable security definer
+set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
+as $$
+begin
+    return query
+    select p.topic, p.subscriber, o.leased, o.delayed, d.dead, coalesce(h.redeliveries, 0), o.oldest
+    from queue.subscribers p
+    left join lateral (select q.act, q.redeliveries from queue.hold q
+                       where q.subscriber_id = p.subscriber_id order by q.act desc limit 1) h on true
+    cross join lateral (select count(*) as dead from (select from queue.dead q where q.subscriber_id = p.subscriber_id
+                                                         and q.redriven_epoch is distinct from p.epoch limit 10000) q) d
+    cross join lateral (
+        select coalesce(sum(c.size) filter (where q.lease is not null and q.until > clock_timestamp()), 0)::bigint as leased,
+               coalesce(sum(c.size) filter (where q.lease is null and q.until > clock_timestamp()), 0)::bigint as delayed,
+               extract(epoch from clock_timestamp() - min(q.held_at)
+                   filter (where q.lease is not null and q.until > clock_timestamp())) as oldest
+        from queue.out(p.subscriber_id, p.epoch, p."position") q
+        cross join lateral (select sum(upper(u) - lower(u)) as size from unnest(q.rest) u) c) o
+    where h.act is not null or d.dead > 0
+    order by p.topic, p.subscriber
+    limit p_limit;
+end
+$$;
+
+comment on function queue.settings is 'The settings of a subscriber.';
+comment on function queue.check_settings is 'Refuses settings that no subscriber can have.';
+comment on function queue.configure is 'Changes settings of a subscriber.';
+comment on function queue.out is 'The holds of a subscriber that have something left.';
+comment on function queue.list_leases is 'A subscriber''s leases, a page at a time.';
+comment on function queue.leases_json is 'What queue.list_leases returns, as the text that a server sends.';
+comment on function queue.workloads is 'What the workers of each subscriber are at, for monitoring.';
