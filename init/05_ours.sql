@@ -29,6 +29,7 @@ begin
         ('extension', 'r', '{subscriber_id,lease,n,expires_at}'),
         ('turn', 'r', '{subscriber_id,epoch,key_hash,offset,n,parked,attempt}'),
         ('dead', 'r', '{subscriber_id,offset,epoch,attempts,reason,error,worker,died_at,redriven_epoch}'),
+        ('holds', 'v', '{topic,subscriber,kind,lease,worker,offsets,attempt,held_at,due_at}'),
         ('leases', 'v', '{topic,subscriber,lease,worker,offsets,attempt,leased_at,expires_at}'),
         ('dead_letters', 'v', '{topic,subscriber,offset,key,payload,attempts,reason,error,worker,died_at}'),
         ('topics', 'v', '{topic,description,created_at,floor,head,subscribers}'),

@@ -401,7 +401,7 @@ begin
     for lease, expires_at, messages in
         select max(l.lease), max(l.expires_at),
                coalesce(string_agg(queue.leased_json(l."offset", l.published_at, l.key, l.headers, l.attempt, l.payload), ','
-                                   order by l."offset"), '')
+                                   order by l."offset") filter (where l.caller is not null), '')
         from generate_series(1, cardinality(p_limits)) n
         left join queue.lease_many(p_topic, p_subscriber, p_workers, p_limits, p_lease_seconds, p_durable, p_max_bytes) l
             on l.caller = n

@@ -130,7 +130,7 @@ begin
                         where q.subscriber_id = p_id and q.epoch = p_epoch and q.counts in (false, true)
                           and q.first >= lower(u) - 9999 and q.first < upper(u) and q.act = any (p_acts)
                           and q.outcome = 'd') s;
-    if case when p_all then not v_done @> p_gone else not v_done && p_gone end then
+    if not (v_done @> p_gone or not p_all and v_done && p_gone) then
         perform queue.lease_expired('has given these back');
     end if;
 end

@@ -87,48 +87,70 @@ begin
 end
 $$;
 
--- queue.out: the holds of a subscriber that have something left, from its cursor on.
---   p_id, p_epoch, p_position  the subscriber, and where it is
--- Returns the holds' rows, the lease if it is one, until when it is out, and what is left of it; 10,000 holds are looked at,
---   the first to be due. Locks nothing. Written so that Postgres inlines it.
-create or replace function queue.out(p_id bigint, p_epoch bigint, p_position bigint)
-returns table (kind "char", lease bigint, worker text, attempt integer, held_at timestamptz, until timestamptz,
-               rest int8multirange)
-language sql stable
-as $$
-    select h.kind, x.lease, h.worker, h.attempt, h.held_at, greatest(h.due_at, e.expires_at), left_over.rest
-    from queue.ledger(p_id, p_epoch, p_position) s
-    cross join lateral (select q.*, coalesce(q.origin, q.act) as under from queue.hold q
-                        where q.subscriber_id = p_id and q.epoch = p_epoch and q.due_at > '-infinity'
-                          and (q.due_at, q.act) >= (s.cursor_due, s.cursor_act)
-                          and (q.act <> s.cursor_act or s.cursor_offset is not null)
-                        order by q.due_at, q.act limit 10000) h
-    cross join lateral (select case when h.kind in ('l', 'c') then h.under - h.part end as lease) x
-    left join lateral (select q.expires_at from queue.extension q
-                       where q.subscriber_id = p_id and q.lease = x.lease order by q.n desc limit 1) e on true
-    cross join lateral queue.rest(p_id, p_epoch, h.under, h.offsets) r
-    cross join lateral (select r.rest * int8multirange(int8range(greatest(
-                            case when h.act = s.cursor_act then s.cursor_offset else 0 end,
-                            case when h.redriven then 0 else p_position end), null, '()')) as rest) left_over
-    where not isempty(left_over.rest)
-$$;
-
--- queue.leases: every lease that has not expired, with what is left of it.
-create or replace view queue.leases as
+-- queue.holds: every hold that has something left: leases, also those that have expired, and what waits to be leased again.
+-- Of a subscriber the first 10,000 to be due are looked at. As it has no functions of ours, who may read it need not call any.
+create or replace view queue.holds as
 select p.topic,
        p.subscriber,
-       o.lease,
-       o.worker,
-       range_agg(o.rest) as offsets,
-       max(o.attempt) as attempt,
-       min(o.held_at) as leased_at,
-       max(o.until) as expires_at,
+       h.kind,
+       h.lease,
+       h.worker,
+       l.rest as offsets,
+       h.attempt,
+       h.held_at,
+       greatest(h.due_at, e.expires_at) as due_at,
        p.topic_id,
        p.subscriber_id
 from queue.subscribers p
-cross join lateral queue.out(p.subscriber_id, p.epoch, p."position") o
-where o.lease is not null and o.until > statement_timestamp()
-group by p.topic, p.subscriber, o.lease, o.worker, p.topic_id, p.subscriber_id;
+cross join lateral (select q.epoch, q.cursor_due, q.cursor_act, q.cursor_offset from queue.hold q
+                    where q.subscriber_id = p.subscriber_id order by q.act desc limit 1) s
+cross join lateral (select q.*, coalesce(q.origin, q.act) as under,
+                           case when q.kind in ('l', 'c') then coalesce(q.origin, q.act) - q.part end as lease
+                    from queue.hold q
+                    where q.subscriber_id = p.subscriber_id and q.epoch = p.epoch and q.due_at > '-infinity'
+                      and (q.due_at, q.act) >= (s.cursor_due, s.cursor_act)
+                      and (q.act <> s.cursor_act or s.cursor_offset is not null)
+                    order by q.due_at, q.act limit 10000) h
+left join lateral (select q.expires_at from queue.extension q
+                   where q.subscriber_id = p.subscriber_id and q.lease = h.lease order by q.n desc limit 1) e on true
+cross join lateral (
+    select int8multirange(int8range(greatest(case when h.act = s.cursor_act then s.cursor_offset else 0 end,
+                                             case when h.redriven then 0 else p."position" end), null, '()'))
+           * (h.offsets - coalesce(range_agg(int8range(d.first, d.last, '[]')), '{}')) as rest
+    from unnest(h.offsets) u
+    cross join lateral (select q.first, q.last from queue.settled q
+                        where q.subscriber_id = p.subscriber_id and q.epoch = p.epoch and q.counts in (false, true)
+                          and q.first >= lower(u) and q.first < upper(u) and q.act = h.under) d) l
+where s.epoch = p.epoch and not isempty(l.rest);
+
+comment on view queue.holds is 'Every hold that has something left: leases, and what waits to be leased again.';
+comment on column queue.holds.topic is 'The topic''s name.';
+comment on column queue.holds.subscriber is 'The subscriber''s name.';
+comment on column queue.holds.kind is 'As in queue.hold.';
+comment on column queue.holds.lease is 'If it is a lease: its id without its secret.';
+comment on column queue.holds.worker is 'Who has it, or had it last.';
+comment on column queue.holds.offsets is 'The messages that are left.';
+comment on column queue.holds.attempt is 'How often they have been leased.';
+comment on column queue.holds.held_at is 'Since when.';
+comment on column queue.holds.due_at is 'Until when.';
+comment on column queue.holds.topic_id is 'The topic''s number inside the database.';
+comment on column queue.holds.subscriber_id is 'The subscriber''s number inside the database.';
+
+-- queue.leases: every lease that has not expired, with what is left of it.
+create or replace view queue.leases as
+select h.topic,
+       h.subscriber,
+       h.lease,
+       h.worker,
+       range_agg(h.offsets) as offsets,
+       max(h.attempt) as attempt,
+       min(h.held_at) as leased_at,
+       max(h.due_at) as expires_at,
+       h.topic_id,
+       h.subscriber_id
+from queue.holds h
+where h.lease is not null and h.due_at > statement_timestamp()
+group by h.topic, h.subscriber, h.lease, h.worker, h.topic_id, h.subscriber_id;
 
 comment on view queue.leases is 'Every lease that has not expired, with what is left of it.';
 comment on column queue.leases.topic is 'The topic''s name.';
@@ -205,12 +227,12 @@ begin
     cross join lateral (select count(*) as dead from (select from queue.dead q where q.subscriber_id = p.subscriber_id
                                                          and q.redriven_epoch is distinct from p.epoch limit 10000) q) d
     cross join lateral (
-        select coalesce(sum(c.size) filter (where q.lease is not null and q.until > clock_timestamp()), 0)::bigint as leased,
-               coalesce(sum(c.size) filter (where q.lease is null and q.until > clock_timestamp()), 0)::bigint as delayed,
-               extract(epoch from clock_timestamp() - min(q.held_at)
-                   filter (where q.lease is not null and q.until > clock_timestamp())) as oldest
-        from queue.out(p.subscriber_id, p.epoch, p."position") q
-        cross join lateral (select sum(upper(u) - lower(u)) as size from unnest(q.rest) u) c) o
+        select coalesce(sum(c.size) filter (where q.lease is not null), 0)::bigint as leased,
+               coalesce(sum(c.size) filter (where q.lease is null), 0)::bigint as delayed,
+               extract(epoch from statement_timestamp() - min(q.held_at) filter (where q.lease is not null)) as oldest
+        from queue.holds q
+        cross join lateral (select sum(upper(u) - lower(u)) as size from unnest(q.offsets) u) c
+        where q.subscriber_id = p.subscriber_id and q.due_at > statement_timestamp()) o
     where h.act is not null or d.dead > 0
     order by p.topic, p.subscriber
     limit p_limit;
@@ -220,7 +242,6 @@ $$;
 comment on function queue.settings is 'The settings of a subscriber.';
 comment on function queue.check_settings is 'Refuses settings that no subscriber can have.';
 comment on function queue.configure is 'Changes settings of a subscriber.';
-comment on function queue.out is 'The holds of a subscriber that have something left.';
 comment on function queue.list_leases is 'A subscriber''s leases, a page at a time.';
 comment on function queue.leases_json is 'What queue.list_leases returns, as the text that a server sends.';
 comment on function queue.workloads is 'What the workers of each subscriber are at, for monitoring.';

@@ -13,7 +13,7 @@ declare
         'queue.topic', 'queue.message', 'queue.subscriber', 'queue.position', 'queue.publication', 'queue.round',
         'queue.installation',
         'queue.crew', 'queue.hold', 'queue.settled', 'queue.extension', 'queue.turn', 'queue.dead',
-        'queue.leases', 'queue.dead_letters',
+        'queue.holds', 'queue.leases', 'queue.dead_letters',
         'queue.topics', 'queue.messages', 'queue.subscribers'];
     v_public constant regprocedure[] := array[
         'queue.create_topic(text, text)',
@@ -97,7 +97,6 @@ declare
         'queue.backoff(integer, double precision, double precision)',
         'queue.check_limit(integer)',
         'queue.check_settings(integer, double precision, double precision)',
-        'queue.out(bigint, bigint, bigint)',
         'queue.sweep(text, text, bigint)',
         'queue.trim_work(bigint[], integer)',
         'queue.tidy_work(integer)',

@@ -18,6 +18,7 @@ PATIENCE = 40.0
 INLINED = {
     *("publish", "slice", "as_json", "rfc3339"),
     *("is_small", "open_brackets", "may_hold_a_large_number"),
+    *("crew_of", "crew_key", "lease_key", "act_of", "ledger", "rest", "keyed", "leased_json"),
 }
 
 Row = tuple[Any, ...]

@@ -10,10 +10,12 @@ PUBLIC_FUNCTIONS = {
     "ack", "applied", "browse", "browse_json", "count_subscribers", "create_topic", "delete_topic", "fetch",
     "fetch_json", "get_subscriber", "get_topic", "heads", "installed", "lags", "list_subscribers", "list_topics",
     "number", "publish", "publish_batch", "reset", "seek", "subscribe", "tidy", "unsubscribe",
+    "ack_lease", "ack_leases", "configure", "dead_json", "extend", "lease", "lease_json", "lease_many", "leases_json",
+    "list_dead", "list_leases", "nack", "next_due", "redrive", "remove_dead", "settings", "workloads",
 }  # fmt: skip
 RELATIONS = {
     "topic", "message", "subscriber", "position", "publication", "installation", "round", "topics", "messages",
-    "subscribers",
+    "subscribers", "crew", "hold", "settled", "extension", "turn", "dead", "holds", "leases", "dead_letters",
 }  # fmt: skip
 PRIVILEGES = ["select", "insert", "update", "delete", "truncate", "references", "trigger"]
 
@@ -25,12 +27,18 @@ MAY_TOUCH = """
 select c.relname, v from pg_class c, unnest(%s) v
 where relnamespace = 'queue'::regnamespace and relkind in ('r', 'v') and has_table_privilege(%s, c.oid, v)
 """
+# What is leased within the same statement is seen by the functions that come after it.
+LEASED = "(select lease from queue.lease('t', 's'))"
 CALLS = [
     "create_topic('t')", "get_topic('t')", "list_topics()", "publish('t', '1', 'k', '{}')",
-    "publish_batch('t', '[2]', null, null, 'p', 1)", "subscribe('t', 's', 'earliest')", "get_subscriber('t', 's')",
+    "publish_batch('t', '[2,3,4,5,6,7,8,9]', null, null, 'p', 1)", "subscribe('t', 's', 'earliest')", "get_subscriber('t', 's')",
     "list_subscribers('t')", "fetch('t', 's')", "fetch_json('t', 's')", "ack('t', 's', 1, 0)", "browse('t')",
     "browse_json('t')", "heads('{t}')", "lags()", "count_subscribers()", "reset('t', 0)", "seek('t', 's', 1)", "tidy()",
-    "number()", "applied()", "installed()",
+    "number()", "applied()", "installed()", "lease('t', 's')", "lease_many('t', 's', '{a}', '{1}', '{30}')",
+    "lease_json('t', 's', '{a}', '{1}', '{30}')", "next_due('t', 's')", "list_leases('t', 's')", "leases_json('t', 's')",
+    "workloads()", "settings('t', 's')", "configure('t', 's', 3)", "list_dead('t', 's')", "dead_json('t', 's')",
+    "redrive('t', 's')", "remove_dead('t', 's')", f"ack_lease('t', 's', {LEASED})", f"extend('t', 's', {LEASED}, 9)",
+    f"nack('t', 's', {LEASED})", f"ack_leases('t', 's', array[{LEASED}])",
     "unsubscribe('t', 's')", "delete_topic('t')",
 ]  # fmt: skip
 FORBIDDEN = [

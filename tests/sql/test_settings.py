@@ -34,6 +34,7 @@ TEXTS = {
 }  # fmt: skip
 BATCH = r"""queue.publish_batch('t', $$["\\", "\"", "\u00e9", "'"]$$, array[null, $$k\$$, '''', 'é']::text[],
                                 $$[{"h": "\n"}, null, {}, {"\\": "'"}]$$, $$p\$$, 1)"""
+OFFSET = '"offset"'
 CALLS = [
     "select topic, floor, head, created_at > '2000-01-01' from queue.create_topic('t', $$\\$$)",
     "select queue.create_topic('t')",
@@ -65,6 +66,22 @@ CALLS = [
     "select left(messages, 10) from queue.browse_json('t', 2, 1)",
     "select * from queue.heads('{t}')",
     "select topic, subscriber, lag, lag_seconds between 0 and 60 from queue.lags() order by 2",
+    "select * from queue.configure('t', 's', 2, 0.5)",
+    "select * from queue.settings('t', 's')",
+    "select queue.configure('t', 's', 0)",
+    f"select {OFFSET}, key, headers::text, payload::text, attempt from queue.lease('t', 's', $$w\\$$, 2)",
+    "select lease, worker, offsets, attempt from queue.leases",
+    "select regexp_replace(queue.leases_json('t', 's'), '2[0-9T:.-]{25}Z', '!', 'g')",
+    "select nacked, dead from queue.nack('t', 's', (select lease from queue.lease('t', 's')), null, 0, $$\\'$$)",
+    "select acked, position, lag from queue.ack_lease('t', 's', (select lease from queue.lease('t', 's', 'x', 1)), null)",
+    "select queue.ack_lease('t', 's', '1-1')",
+    "select dead from queue.nack('t', 's', (select lease from queue.lease('t', 's')), '{9}')",
+    "select queue.lease('t', 's', 'x', 0)",
+    f"select {OFFSET}, reason, error from queue.list_dead('t', 's')",
+    "select topic, subscriber, leased, delayed, dead, redeliveries from queue.workloads()",
+    "select queue.next_due('t', 's') > '2000-01-01'",
+    "begin isolation level repeatable read; select count(*) from queue.lease('t', 's', 'x', 9); commit",
+    "select redriven from queue.redrive('t', 's')",
     "select queue.unsubscribe('t', 's')",
     "select queue.unsubscribe('t', 's')",
     "select queue.tidy()",

@@ -11,6 +11,12 @@ COLUMNS = {
     "messages": ["topic", "offset", "published_at", "key", "headers", "payload"],
     "subscribers": ["topic", "subscriber", "position", "epoch", "head", "lag", "lag_seconds", "created_at",
                     "topic_id", "subscriber_id", "move", "floor"],
+    "holds": ["topic", "subscriber", "kind", "lease", "worker", "offsets", "attempt", "held_at", "due_at",
+              "topic_id", "subscriber_id"],
+    "leases": ["topic", "subscriber", "lease", "worker", "offsets", "attempt", "leased_at", "expires_at",
+               "topic_id", "subscriber_id"],
+    "dead_letters": ["topic", "subscriber", "offset", "published_at", "key", "headers", "payload", "attempts", "reason",
+                     "error", "worker", "died_at", "topic_id", "subscriber_id"],
 }  # fmt: skip
 
 
