@@ -352,7 +352,8 @@ begin
     where l.subscriber_id = p_id and l.act = held.lease and l.kind = 'l' and l.epoch = p.epoch
       and l.secret = split_part(p_lease, '-', 2)::bigint;
     if not found then
-        perform queue.check_ledger(p_id, null, lease); -- or is it only not seen?
+        perform queue.check_ledger(p_id, 0, lease)
+        where not exists (select from queue.hold h where h.subscriber_id = p_id and h.act = held.lease); -- or is it only not seen?
         perform queue.lease_expired('is unknown, or from before a reset or seek');
     end if;
     if not p_asked <@ v_all or isempty(p_asked) then

@@ -122,8 +122,8 @@ begin
     end if;
     select s.move, (select max(h.act) from queue.hold h where h.subscriber_id = p_id) as act into v_before
     from queue.subscribers s where s.subscriber_id = p_id;
-    perform queue.advance(p_id, 100000);
     perform queue.lease_many(p_topic, p_subscriber, '{}', '{}', '{}');
+    perform queue.advance(p_id, 100000);
     select s.move, (select max(h.act) from queue.hold h where h.subscriber_id = p_id) as act into v_after
     from queue.subscribers s where s.subscriber_id = p_id;
     return (v_after is distinct from v_before)::integer;

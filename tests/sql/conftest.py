@@ -8,6 +8,7 @@ from psycopg2.extensions import connection
 
 from tests.conftest import EPOCHS_FROM_0
 from tests.sql.session import Session
+from tests.sql.working import Crew, published
 
 
 @pytest.fixture
@@ -45,3 +46,11 @@ def readers(orders: Session, session: Callable[[], Session]) -> tuple[Session, S
         "select queue.subscribe('orders', 'kitchen', 'earliest')",
     )
     return orders, session(), session()
+
+
+@pytest.fixture
+def crew(orders: Session) -> Crew:
+    """The workers of `kitchen`, and ten messages that nobody has worked on."""
+    published(orders, 10)
+    orders.run("select queue.subscribe('orders', 'kitchen', 'earliest')")
+    return Crew(orders)
