@@ -108,11 +108,12 @@ class Model:
             self.messages[o].suspect = False
         return held
 
-    def found_dead(self, dead: set[int]) -> None:
-        """Take down who is listed as dead now; raise AssertionError when one should not be."""
-        listed = {o for o in self.dead if not self.out(o)}
-        died = dead - listed
-        assert died <= self.dying() and listed <= dead, f"{died} are dead, {self.dying()} were dying; missing: {listed - dead}"
+    def found_dead(self, dead: set[tuple[int, int]]) -> None:
+        """Take down who is dead now, and since which epoch; raise AssertionError when one should not be."""
+        listed = {(o, epoch) for o, epoch in self.dead.items() if not self.out(o)}
+        died = {o for o, _ in dead - listed}
+        assert died <= self.dying(), f"{died} are dead, {self.dying()} were dying"
+        assert {o for o, _ in listed} <= {o for o, _ in dead}, f"{listed - dead} are missing"
         for o in died:
             self.bury(self.messages[o])
         self.advance()

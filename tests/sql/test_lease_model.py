@@ -164,8 +164,11 @@ def history(session: Session, ordered: bool, steps: list[int]) -> type[RuleBased
         def sweep(self) -> None:
             self.model.found_dead(self.dead())
 
-        def dead(self) -> set[int]:
-            return {offset for offset, *_ in self.crew.dead()}
+        def dead(self) -> set[tuple[int, int]]:
+            """Return which messages are dead letters, and of which epoch."""
+            letters = 'select "offset", epoch from queue.dead join queue.dead_letters using (subscriber_id, "offset") where topic = %s'
+            begun = self.crew.epoch - self.model.epoch
+            return {(offset, epoch - begun) for offset, epoch in session.rows(letters, self.crew.topic)}
 
     return History
 
