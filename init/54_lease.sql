@@ -158,7 +158,7 @@ begin
 
     for v_hold in
         select h.* from queue.hold h
-        where h.subscriber_id = v_crew.id and h.epoch = v_at.epoch and h.due_at <= v_now
+        where h.subscriber_id = v_crew.id and h.epoch = v_at.epoch and h.due_at > '-infinity' and h.due_at <= v_now
           and (h.due_at, h.act) >= (v_state.cursor_due, v_state.cursor_act)
         order by h.due_at, h.act limit 200
     loop
@@ -258,7 +258,8 @@ begin
     if v_expired > 0 then
         v_act := (select max(h.act) from queue.hold h where h.subscriber_id = v_crew.id);
     end if;
-    if cardinality(v_parts) = 0 and v_looked < 100 and not v_turned and v_act = v_state.act then
+    if cardinality(v_parts) = 0 and (v_looked = 0 or v_looked < 100 and v_count > 0) and not v_turned
+       and v_act = v_state.act then
         return;
     end if;
     perform queue.check_ledger(v_crew.id, v_at.epoch, v_act + 1);
@@ -411,7 +412,8 @@ begin
         if messages = '' then
             if not v_waiting then
                 v_waiting := true;
-                v_due := greatest(extract(epoch from queue.next_due(p_topic, p_subscriber) - clock_timestamp()), 0);
+                v_due := extract(epoch from queue.next_due(p_topic, p_subscriber) - clock_timestamp());
+                v_due := case when v_due < 0 then 0 else v_due end;
             end if;
             due_seconds := v_due;
         end if;

@@ -55,7 +55,11 @@ class Model:
     def waits(self) -> list[Message]:
         """What is to be leased or buried, and nobody holds."""
         self.expire()
-        return [m for m in self.messages.values() if not m.over and m.lease is None and m.due <= self.time]
+        return [
+            m
+            for m in self.messages.values()
+            if not m.over and m.lease is None and m.due <= self.time
+        ]
 
     def expire(self) -> None:
         for m in sorted(self.messages.values(), key=lambda m: -m.offset):  # the last of a key first
@@ -155,7 +159,9 @@ class Model:
         self.advance()
         return len(part)
 
-    def nack(self, held: Held, asked: set[int] | None, delay: float, untried: bool) -> tuple[int, int]:
+    def nack(
+        self, held: Held, asked: set[int] | None, delay: float, untried: bool
+    ) -> tuple[int, int]:
         part = self.held(held, asked)
         if not untried:
             self.check_front(held, part)

@@ -58,7 +58,11 @@ def test_09_p11_an_ack_in_flight_counts(three: Crews, end: str) -> None:
 
 
 def test_control_a_lease_that_ignores_acks_in_flight_is_noticed(three: Crews) -> None:
-    plant(three[0].session, "queue.take_up", ("not pg_try_advisory_xact_lock(", "not pg_try_advisory_xact_lock(1 #"))
+    plant(
+        three[0].session,
+        "queue.take_up",
+        ("not pg_try_advisory_xact_lock(", "not pg_try_advisory_xact_lock(1 #"),
+    )
     with pytest.raises(AssertionError):
         an_ack_in_flight_counts(*three, "commit")
 
@@ -279,7 +283,9 @@ def test_40_with_order_too(orders: Session, session: Callable[[], Session], leve
     a.session.run("commit")
 
 
-def test_with_order_an_ack_waits_for_a_lease(orders: Session, session: Callable[[], Session]) -> None:
+def test_with_order_an_ack_waits_for_a_lease(
+    orders: Session, session: Callable[[], Session]
+) -> None:
     """Else a message is parked while the one before it is being done, and nobody ever wakes it."""
     published(orders, 2, keys="aa")
     orders.run("select queue.subscribe('orders', 'kitchen', 'earliest', p_ordered => true)")

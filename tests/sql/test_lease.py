@@ -329,7 +329,18 @@ def test_15_untried_at_the_first_attempt(crew: Crew) -> None:
 
 def test_16_17_a_lease_nobody_knows_of_is_unknown(crew: Crew) -> None:
     lease = crew.lease(2)
-    for wrong in (f"{lease.act}-1", "7-7", "", "nonsense", "1", "-1-1", "1-1-1", lease.id + "0", "9" * 40, None):
+    for wrong in (
+        f"{lease.act}-1",
+        "7-7",
+        "",
+        "nonsense",
+        "1",
+        "-1-1",
+        "1-1-1",
+        lease.id + "0",
+        "9" * 40,
+        None,
+    ):
         for call in ("ack_lease", "nack"):
             with refused("QL010", "is unknown"):
                 crew.call(call, wrong)
@@ -386,7 +397,11 @@ def test_19_buried_by_expiry_with_the_last_error(crew: Crew) -> None:
     for _ in range(3):
         crew.lost(1)
     assert crew.lease().offsets == [4]
-    assert crew.dead() == [(1, 3, "expired", "first"), (2, 3, "expired", "second"), (3, 3, "expired", "first")]
+    assert crew.dead() == [
+        (1, 3, "expired", "first"),
+        (2, 3, "expired", "second"),
+        (3, 3, "expired", "first"),
+    ]
 
 
 def test_19_tidy_buries_when_no_worker_comes(crew: Crew) -> None:
@@ -487,9 +502,11 @@ def test_messages_come_with_all_that_they_have(sql: Session) -> None:
 
 
 def test_a_lease_has_a_limit_in_bytes(crew: Crew) -> None:
-    crew.session.run("select queue.publish_batch('orders', (select json_agg(repeat('x', 1000)) from generate_series(1, 30)))")
+    crew.session.run(
+        "select queue.publish_batch('orders', (select json_agg(repeat('x', 1000)) from generate_series(1, 30)))"
+    )
     crew.ack(crew.lease(10))
-    sized = 'select "offset", lease from queue.lease(\'orders\', \'kitchen\', null, 20, 30, true, %s)'
+    sized = "select \"offset\", lease from queue.lease('orders', 'kitchen', null, 20, 30, true, %s)"
 
     def taken(max_bytes: int) -> Lease:
         rows = crew.session.rows(sized, max_bytes)

@@ -109,7 +109,7 @@ def test_44_a_redrive_that_a_move_has_voided_is_a_dead_letter_again(dead: Crew) 
 
 def test_45_what_is_redriven_does_not_move_the_position(dead: Crew) -> None:
     dead.call("redrive", [2])
-    lag = "select \"position\", lag from queue.subscribers"
+    lag = 'select "position", lag from queue.subscribers'
     before = dead.session.row(lag)
     lease = dead.lease(1)
     assert dead.session.row(lag) == before == (10, 0)
@@ -123,7 +123,9 @@ def test_45_what_is_redriven_does_not_move_the_position(dead: Crew) -> None:
 
 
 def test_46_delivered_from_the_copy_when_the_log_has_removed_it(dead: Crew) -> None:
-    dead.session.run("update queue.topic set floor = 3", 'delete from queue.message where "offset" < 3')
+    dead.session.run(
+        "update queue.topic set floor = 3", 'delete from queue.message where "offset" < 3'
+    )
     dead.call("redrive")
     lease = dead.lease(9)
     assert (lease.offsets, lease.payloads) == ([1, 2, 3, 4, 5], ["1", "2", "3", "4", "5"])
@@ -151,9 +153,23 @@ def test_a_limit_below_one_is_refused(dead: Crew, limit: int) -> None:
 
 
 def test_pages(dead: Crew) -> None:
-    page = 'select array_agg("offset") from queue.list_dead(\'orders\', \'kitchen\', %s, %s, %s)'
-    pages = [(None, 2, 10**6), (2, 2, 10**6), (4, 2, 10**6), (5, 2, 10**6), (None, 9, 1), (None, 9, 12)]
-    assert [dead.session.value(page, *args) for args in pages] == [[1, 2], [3, 4], [5], None, [1], [1, 2]]
+    page = "select array_agg(\"offset\") from queue.list_dead('orders', 'kitchen', %s, %s, %s)"
+    pages = [
+        (None, 2, 10**6),
+        (2, 2, 10**6),
+        (4, 2, 10**6),
+        (5, 2, 10**6),
+        (None, 9, 1),
+        (None, 9, 12),
+    ]
+    assert [dead.session.value(page, *args) for args in pages] == [
+        [1, 2],
+        [3, 4],
+        [5],
+        None,
+        [1],
+        [1, 2],
+    ]
 
 
 def test_as_json(sql: Session) -> None:

@@ -99,7 +99,7 @@ def test_35_a_plain_ack_into_the_middle_of_what_is_done(crew: Crew) -> None:
 
 def test_36_p5_a_plain_fetch_sees_what_is_leased(crew: Crew) -> None:
     lease = crew.lease(3)
-    fetch = 'select array_agg("offset") from queue.fetch(\'orders\', \'kitchen\', 4)'
+    fetch = "select array_agg(\"offset\") from queue.fetch('orders', 'kitchen', 4)"
     assert crew.session.value(fetch) == [1, 2, 3, 4]
     crew.ack(lease)
     assert crew.session.value(fetch) == [4, 5, 6, 7]
@@ -122,7 +122,15 @@ def test_37_deleted_during_leases(crew: Crew, end: str, code: str) -> None:
             call(lease)
     with refused(code):
         crew.extend(lease, 30)
-    for function in ("lease", "next_due", "redrive", "remove_dead", "settings", "list_leases", "list_dead"):
+    for function in (
+        "lease",
+        "next_due",
+        "redrive",
+        "remove_dead",
+        "settings",
+        "list_leases",
+        "list_dead",
+    ):
         with refused(code):
             crew.session.rows(crew.text(function, 0))
     crew.session.run(
@@ -174,7 +182,9 @@ def test_38_many_subscribers_with_leases(orders: Session) -> None:
     made = orders.value(
         "select count(queue.subscribe('orders', 's' || n, 'earliest')) from generate_series(1, 500) n"
     )
-    orders.run('do $$ begin for n in 1..500 loop perform queue.lease(\'orders\', \'s\' || n, null, 2); end loop; end $$')
+    orders.run(
+        "do $$ begin for n in 1..500 loop perform queue.lease('orders', 's' || n, null, 2); end loop; end $$"
+    )
     assert orders.row("select count(*), sum(leased) from queue.workloads()") == (made, 2 * made)
 
 
@@ -211,7 +221,11 @@ def test_42_p11_a_clock_that_is_set_back_revives_no_lease(crew: Crew) -> None:
 
 
 def test_control_a_clock_that_goes_back_is_noticed(crew: Crew) -> None:
-    plant(crew.session, "queue.held", ("greatest(clock_timestamp(), n.cursor_due)", "clock_timestamp()"))
+    plant(
+        crew.session,
+        "queue.held",
+        ("greatest(clock_timestamp(), n.cursor_due)", "clock_timestamp()"),
+    )
     with pytest.raises(pytest.fail.Exception):
         a_clock_that_is_set_back_revives_no_lease(crew)
 
@@ -234,7 +248,9 @@ def test_47_leases_hold_the_position_that_retention_stops_at(crew: Crew) -> None
 
 
 def test_a_lease_below_the_floor_is_refused_as_a_fetch_is(crew: Crew) -> None:
-    crew.session.run("update queue.topic set floor = 4", 'delete from queue.message where "offset" < 4')
+    crew.session.run(
+        "update queue.topic set floor = 4", 'delete from queue.message where "offset" < 4'
+    )
     with refused("QL004", "offset 1 is out of range", {"floor": 4, "head": 10}):
         crew.lease()
     crew.session.run("select queue.seek('orders', 'kitchen', 3)")

@@ -8,7 +8,13 @@ import psycopg2
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    rule,
+    run_state_machine_as_test,
+)
 
 from tests.sql.lease_model import Held, Model, Refused
 from tests.sql.session import Session, plant
@@ -44,7 +50,9 @@ def timed(sql: Session) -> Session:
         sql.run(source.replace("clock_timestamp()", "public.clock()"))
     view = sql.value("select pg_get_viewdef('queue.leases'::regclass)")
     assert "statement_timestamp()" in view
-    sql.run(f"create or replace view queue.leases as {view.replace('statement_timestamp()', 'public.clock()')}")
+    sql.run(
+        f"create or replace view queue.leases as {view.replace('statement_timestamp()', 'public.clock()')}"
+    )
     return sql
 
 
@@ -73,10 +81,17 @@ def history(session: Session, ordered: bool, steps: list[int]) -> type[RuleBased
         def lease(self, limit: int, seconds: float) -> None:
             lease = self.crew.lease(limit, seconds)
             self.model.found_dead(self.dead())
-            due = session.value("select queue.next_due(%s, 'kitchen') <= public.clock()", self.crew.topic)
+            due = session.value(
+                "select queue.next_due(%s, 'kitchen') <= public.clock()", self.crew.topic
+            )
             # with order, a call may have parked all that it looked at, and wants to be made again
             if not (ordered and len(lease.offsets) < limit and due) or lease.offsets:
-                held = self.model.leased(lease.offsets, lease.attempts, limit if not (ordered and due) else len(lease.offsets), seconds)
+                held = self.model.leased(
+                    lease.offsets,
+                    lease.attempts,
+                    limit if not (ordered and due) else len(lease.offsets),
+                    seconds,
+                )
                 if lease.offsets:
                     self.leases.append((lease, held))
 
@@ -105,12 +120,16 @@ def history(session: Session, ordered: bool, steps: list[int]) -> type[RuleBased
         def move(self, back: int, chance: int) -> None:
             if chance == 0:
                 position = max(0, self.model.position + 3 - back)
-                session.rows("select queue.seek(%s, 'kitchen', %s)", self.crew.topic, min(position, MESSAGES))
+                session.rows(
+                    "select queue.seek(%s, 'kitchen', %s)", self.crew.topic, min(position, MESSAGES)
+                )
                 self.model.seek(min(position, MESSAGES))
 
         @rule(ahead=st.integers(0, 3), chance=st.integers(0, 3))
         def plain_ack(self, ahead: int, chance: int) -> None:
-            if chance == 0 and not ordered:  # with order, keys are freed later: test_35_a_plain_ack_frees_keys
+            if (
+                chance == 0 and not ordered
+            ):  # with order, keys are freed later: test_35_a_plain_ack_frees_keys
                 position = min(MESSAGES, self.model.position + ahead)
                 self.crew.call("ack", position, self.crew.epoch)
                 self.model.plain_ack(position)
@@ -136,7 +155,11 @@ def history(session: Session, ordered: bool, steps: list[int]) -> type[RuleBased
                     if held.epoch == self.model.epoch and self.model.live(held)}  # fmt: skip
             listed = session.rows("select lease, array(select o from unnest(offsets) u, generate_series(lower(u), upper(u) - 1) o) "
                                   "from queue.leases where topic = %s", self.crew.topic)  # fmt: skip
-            over = {m.offset for m in self.model.messages.values() if m.offset <= self.crew.position and not m.redriven}
+            over = {
+                m.offset
+                for m in self.model.messages.values()
+                if m.offset <= self.crew.position and not m.redriven
+            }
             assert {act: set(offsets) for act, offsets in listed} == {
                 act: rest - over for act, rest in live.items() if rest - over
             }
@@ -157,7 +180,10 @@ def history(session: Session, ordered: bool, steps: list[int]) -> type[RuleBased
             except psycopg2.Error as error:
                 outcome = error.pgcode
             forgotten = held.until + 600 < self.model.time and outcome == "QL010"
-            taken = held.until <= self.model.time and outcome == (0, 0)  # it was buried, say: there is nothing to give back
+            taken = held.until <= self.model.time and outcome == (
+                0,
+                0,
+            )  # it was buried, say: there is nothing to give back
             assert outcome == wanted or forgotten or taken, (outcome, wanted)
             self.sweep()
 
@@ -168,7 +194,9 @@ def history(session: Session, ordered: bool, steps: list[int]) -> type[RuleBased
             """Return which messages are dead letters, and of which epoch."""
             letters = 'select "offset", epoch from queue.dead join queue.dead_letters using (subscriber_id, "offset") where topic = %s'
             begun = self.crew.epoch - self.model.epoch
-            return {(offset, epoch - begun) for offset, epoch in session.rows(letters, self.crew.topic)}
+            return {
+                (offset, epoch - begun) for offset, epoch in session.rows(letters, self.crew.topic)
+            }
 
     return History
 

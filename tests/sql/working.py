@@ -6,9 +6,7 @@ from typing import Any
 from tests.sql.session import Session
 from tests.waiting import until
 
-LEASE = (
-    'select lease, expires_at, "offset", attempt, payload::text, key from queue.lease({}, %s, %s, %s)'
-)
+LEASE = 'select lease, expires_at, "offset", attempt, payload::text, key from queue.lease({}, %s, %s, %s)'
 LEDGER = ("crew", "hold", "settled", "extension", "turn", "dead")
 
 
