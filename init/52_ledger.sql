@@ -9,6 +9,8 @@
 -- Time never goes back: it is the clock's, or the cursor's if that is later. So a clock that is set back revives no lease
 -- whose messages another one has.
 
+-- Plans are kept, and made from an index whatever the statistics say: a ledger that was small at the first call soon is not.
+
 -- queue.crew_key: the lock of a subscriber's work, to take with 43 or 45. Written so that Postgres inlines it.
 create or replace function queue.crew_key(p_id bigint)
 returns integer
@@ -59,8 +61,8 @@ $$;
 --   p_id, p_epoch  the subscriber and its epoch
 --   p_act          under which act they are settled
 --   p_offsets      the messages
--- Returns one row. Locks nothing. Written so that Postgres inlines it. Each range is probed by itself: to join single
--- offsets would read all that is settled.
+-- Returns one row. Locks nothing. Written so that Postgres inlines it. Each range is probed by itself, which "offset 0" sees
+-- to, here and elsewhere: as a join it may become one look at all that is settled.
 create or replace function queue.rest(p_id bigint, p_epoch bigint, p_act bigint, p_offsets int8multirange)
 returns table (rest int8multirange)
 language sql stable
@@ -69,7 +71,7 @@ as $$
     from unnest(p_offsets) u
     cross join lateral (select q.first, q.last from queue.settled q
                         where q.subscriber_id = p_id and q.epoch = p_epoch and q.counts in (false, true)
-                          and q.first >= lower(u) and q.first < upper(u) and q.act = p_act) s
+                          and q.first >= lower(u) and q.first < upper(u) and q.act = p_act offset 0) s
 $$;
 
 -- queue.size_of: how many offsets a set has. Locks nothing.
@@ -95,6 +97,7 @@ create or replace function queue.first_of(p_topic_id integer, p_offsets int8mult
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
 set standard_conforming_strings = on
+set enable_seqscan = off
 as $$
 declare
     v_last bigint;
@@ -116,7 +119,7 @@ begin
                          + coalesce(octet_length(m.headers::text), 0)) over (order by m."offset") as bytes
               from unnest(part) u
               cross join lateral (select l.* from queue.message l where l.topic_id = p_topic_id
-                                     and l."offset" >= lower(u) and l."offset" < upper(u)) m) s
+                                     and l."offset" >= lower(u) and l."offset" < upper(u) offset 0) m) s
         where s.bytes <= p_max_bytes;
         part := part * int8multirange(int8range(null, coalesce(v_last, 0), '(]'));
     end if;
@@ -176,6 +179,7 @@ returns bigint
 language plpgsql
 set search_path = pg_catalog, pg_temp
 set standard_conforming_strings = on
+set enable_seqscan = off
 as $$
 declare
     v_state record;
@@ -219,6 +223,7 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 set standard_conforming_strings = on
 set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
 as $$
 declare
     v_move  bigint;
@@ -266,6 +271,7 @@ returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
 set standard_conforming_strings = on
+set enable_seqscan = off
 as $$
 begin
     perform queue.settle(p_id, p_epoch, p_act, p_offsets, not p_redriven, 'x', p_error);
@@ -329,32 +335,43 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 set standard_conforming_strings = on
 set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
 as $$
 declare
-    v_all int8multirange;
+    v_all   int8multirange;
+    v_parts smallint;
+    v_until timestamptz;
 begin
     lease := queue.act_of(p_lease);
-    select p.epoch, p."offset", greatest(clock_timestamp(), n.cursor_due), greatest(l.due_at, x.expires_at), l.worker,
-           coalesce(x.n, 0), h.acts, h.attempts, h.redriven, h.rests, h.everything, h.rest
-    into epoch, "position", "time", expires_at, worker, extensions, acts, attempts, redriven, rests, v_all, rest
+    select p.epoch, p."offset", greatest(clock_timestamp(), case when n.epoch = p.epoch then n.cursor_due end), l.due_at, l.worker,
+           l.parts, array[l.act], array[l.attempt], array[l.redriven], l.offsets
+    into epoch, "position", "time", expires_at, worker, v_parts, acts, attempts, redriven, v_all
     from queue.hold l
     cross join lateral (select q.epoch, q."offset" from queue.position q
                         where q.subscriber_id = p_id order by q.move desc limit 1) p
-    cross join lateral (select q.epoch, case when q.epoch = p.epoch then q.cursor_due end as cursor_due from queue.hold q
+    cross join lateral (select q.epoch, q.cursor_due from queue.hold q
                         where q.subscriber_id = p_id order by q.act desc limit 1) n
-    left join lateral (select q.n, q.expires_at from queue.extension q
-                       where q.subscriber_id = p_id and q.lease = l.act order by q.n desc limit 1) x on true
-    cross join lateral (select array_agg(q.act order by q.act) as acts, array_agg(q.attempt order by q.act) as attempts,
-                               array_agg(q.redriven order by q.act) as redriven, array_agg(r.rest order by q.act) as rests,
-                               range_agg(q.offsets) as everything, range_agg(r.rest) as rest
-                        from queue.hold q cross join lateral queue.rest(p_id, l.epoch, q.act, q.offsets) r
-                        where q.subscriber_id = p_id and q.act between l.act and l.act + l.parts - 1) h
     where l.subscriber_id = p_id and l.act = held.lease and l.kind = 'l' and l.epoch = p.epoch
       and l.secret = split_part(p_lease, '-', 2)::bigint;
     if not found then
         perform queue.check_ledger(p_id, 0, lease)
         where not exists (select from queue.hold h where h.subscriber_id = p_id and h.act = held.lease); -- or is it only not seen?
         perform queue.lease_expired('is unknown, or from before a reset or seek');
+    end if;
+    select x.expires_at, x.n into v_until, extensions
+    from queue.extension x where x.subscriber_id = p_id and x.lease = held.lease order by x.n desc limit 1;
+    expires_at := greatest(expires_at, v_until);
+    extensions := coalesce(extensions, 0);
+    if v_parts = 1 then -- as it mostly is
+        select r.rest into rest from queue.rest(p_id, epoch, lease, v_all) r;
+        rests := array[rest];
+    else
+        select array_agg(h.act), array_agg(h.attempt), array_agg(h.redriven), array_agg(h.rest), range_agg(h.offsets),
+               range_agg(h.rest)
+        into acts, attempts, redriven, rests, v_all, rest
+        from (select q.act, q.attempt, q.redriven, q.offsets, r.rest
+              from queue.hold q cross join lateral queue.rest(p_id, held.epoch, q.act, q.offsets) r
+              where q.subscriber_id = p_id and q.act between held.lease and held.lease + v_parts - 1 order by q.act) h;
     end if;
     if not p_asked <@ v_all or isempty(p_asked) then
         raise exception using errcode = 'QL009', message = 'the lease does not hold all of these offsets';

@@ -14,6 +14,7 @@ returns boolean
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
 set standard_conforming_strings = on
+set enable_seqscan = off
 as $$
 begin
     return p_offset <= p_position or coalesce(
@@ -34,7 +35,7 @@ as $$
     from unnest(p_offsets) u
     cross join lateral (select l."offset", l.key from queue.message l
                         where l.topic_id = p_topic_id and l."offset" >= lower(u) and l."offset" < upper(u)
-                          and l.key is not null) m
+                          and l.key is not null offset 0) m
 $$;
 
 -- queue.followers: the messages of a set that follow another one of their key.
@@ -46,6 +47,7 @@ returns int8multirange
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
 set standard_conforming_strings = on
+set enable_seqscan = off
 as $$
 begin
     return coalesce((
@@ -89,6 +91,7 @@ create or replace function queue.pass_over(
 language plpgsql
 set search_path = pg_catalog, pg_temp
 set standard_conforming_strings = on
+set enable_seqscan = off
 as $$
 begin
     with seen as materialized (
@@ -130,6 +133,7 @@ create or replace function queue.take_turns(
 language plpgsql
 set search_path = pg_catalog, pg_temp
 set standard_conforming_strings = on
+set enable_seqscan = off
 as $$
 declare
     v_left    bigint := p_left;
@@ -144,7 +148,7 @@ begin
         select m."offset", hashtextextended(m.key, 0) as key_hash
         from unnest(p_offsets) u
         cross join lateral (select l."offset", l.key from queue.message l
-                            where l.topic_id = p_topic_id and l."offset" >= lower(u) and l."offset" < upper(u)) m
+                            where l.topic_id = p_topic_id and l."offset" >= lower(u) and l."offset" < upper(u) offset 0) m
         order by m."offset"
     loop
         exit when v_left <= 0;
@@ -207,6 +211,7 @@ returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
 set standard_conforming_strings = on
+set enable_seqscan = off
 as $$
 declare
     v_key  record;

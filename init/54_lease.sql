@@ -16,6 +16,7 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 set standard_conforming_strings = on
 set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
 as $$
 declare
     v_id     bigint := p_hold.subscriber_id;
@@ -97,6 +98,7 @@ language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 set standard_conforming_strings = on
 set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
 as $$
 declare
     v_count    constant integer := coalesce(cardinality(p_limits), 0);
@@ -263,6 +265,28 @@ begin
         return;
     end if;
     perform queue.check_ledger(v_crew.id, v_at.epoch, v_act + 1);
+    if cardinality(v_parts) <= 1 and v_redriven[1] is not true then -- as it mostly is; or none, and only the state is kept
+        v_secrets := array[('x' || right(replace(gen_random_uuid()::text, '-', ''), 13))::bit(52)::bigint];
+        v_caller := v_callers[1];
+        insert into queue.hold (subscriber_id, act, epoch, secret, held_at, due_at, frontier, redeliveries, cursor_due,
+                                cursor_act, cursor_offset, attempt, part, parts, kind, redriven, worker, offsets)
+        values (v_crew.id, v_act + 1, v_at.epoch, v_secrets[1], v_now,
+                coalesce(v_now + make_interval(secs => p_lease_seconds[v_caller]), '-infinity'), v_state.frontier,
+                v_state.redeliveries + case when v_attempts[1] > 1 then queue.size_of(v_parts[1]) else 0 end,
+                v_state.cursor_due, v_state.cursor_act, v_state.cursor_offset, coalesce(v_attempts[1], 0), 0, 1,
+                case when v_caller is null then 'i' else 'l' end::"char", coalesce(v_redriven[1], false), p_workers[v_caller],
+                coalesce(v_parts[1], '{}'));
+        if v_caller is not null then
+            return query
+            select v_caller, v_act + 1 || '-' || v_secrets[1], v_now + make_interval(secs => p_lease_seconds[v_caller]),
+                   m."offset", m.published_at, m.key, m.headers, m.payload, v_attempts[1]
+            from unnest(v_parts[1]) u
+            cross join lateral (select l."offset", l.published_at, l.key, l.headers, l.payload from queue.message l
+                                where l.topic_id = v_crew.topic_id and l."offset" >= lower(u) and l."offset" < upper(u)
+                                order by l."offset") m;
+        end if;
+        return;
+    end if;
     v_secrets := array(select ('x' || right(replace(gen_random_uuid()::text, '-', ''), 13))::bit(52)::bigint
                        from generate_series(1, v_count));
     return query
@@ -295,14 +319,9 @@ begin
         union all -- redriven, and no longer in the log
         select d."offset", d.published_at, d.key, d.headers, d.payload from queue.dead d
         where p.redriven and d.subscriber_id = v_crew.id and d."offset" >= lower(u)
-          and d."offset" < least(upper(u), v_topic.floor)) m
+          and d."offset" < least(upper(u), v_topic.floor)
+        offset 0) m
     order by p.caller, m."offset";
-    if cardinality(v_parts) = 0 then
-        insert into queue.hold (subscriber_id, act, epoch, held_at, due_at, frontier, redeliveries, cursor_due, cursor_act,
-                                cursor_offset, attempt, part, parts, kind, redriven, offsets)
-        values (v_crew.id, v_act + 1, v_at.epoch, v_now, '-infinity', v_state.frontier, v_state.redeliveries,
-                v_state.cursor_due, v_state.cursor_act, v_state.cursor_offset, 0, 0, 1, 'i', false, '{}');
-    end if;
 end
 $$;
 
@@ -433,6 +452,7 @@ language plpgsql stable security definer
 set search_path = pg_catalog, pg_temp
 set standard_conforming_strings = on
 set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
 as $$
 declare
     v_crew  record;

@@ -12,12 +12,14 @@ language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 set standard_conforming_strings = on
 set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
 as $$
 declare
     v_crew  record;
     v_held  record;
     v_asked int8multirange;
     v_acked bigint[] := '{}';
+    v_count bigint;
     v_sorted int8multirange; -- what of a lease has an order
 begin
     select c.* into v_crew from queue.crew_of(p_topic, p_subscriber) c;
@@ -41,11 +43,17 @@ begin
             from unnest(v_held.redriven, v_held.rests) h(redriven, rest) where not h.redriven;
             perform queue.check_front(v_crew.topic_id, v_sorted, v_held.part * v_sorted);
         end if;
-        insert into queue.settled (subscriber_id, epoch, first, last, act, counts, outcome)
-        select v_crew.id, v_held.epoch, lower(u), upper(u) - 1, h.act, not h.redriven, 'd'
-        from unnest(v_held.acts, v_held.redriven, v_held.rests) h(act, redriven, rest)
-        cross join lateral unnest(h.rest * v_held.part) u;
-        v_acked := v_acked || (select coalesce(sum(upper(u) - lower(u)), 0) from unnest(v_held.part) u)::bigint;
+        v_count := 0;
+        for m in 1 .. cardinality(v_held.acts) loop
+            with done as (
+                insert into queue.settled (subscriber_id, epoch, first, last, act, counts, outcome)
+                select v_crew.id, v_held.epoch, lower(u), upper(u) - 1, v_held.acts[m], not v_held.redriven[m], 'd'
+                from unnest(v_held.rests[m] * v_held.part) u
+                returning last - first + 1 as size
+            )
+            select v_count + coalesce(sum(d.size), 0) into v_count from done d;
+        end loop;
+        v_acked := v_acked || v_count;
         if true = any (v_held.redriven) then
             perform queue.bring_back(v_crew.id, v_held.acts, v_held.redriven, v_held.rests, v_held.part);
         end if;
@@ -119,6 +127,7 @@ returns void
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
 set standard_conforming_strings = on
+set enable_seqscan = off
 as $$
 declare
     v_done int8multirange;
@@ -129,7 +138,7 @@ begin
     cross join lateral (select q.first, q.last from queue.settled q
                         where q.subscriber_id = p_id and q.epoch = p_epoch and q.counts in (false, true)
                           and q.first >= lower(u) - 9999 and q.first < upper(u) and q.act = any (p_acts)
-                          and q.outcome = 'd') s;
+                          and q.outcome = 'd' offset 0) s;
     if not (v_done @> p_gone or not p_all and v_done && p_gone) then
         perform queue.lease_expired('has given these back');
     end if;
@@ -146,6 +155,7 @@ returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
 set standard_conforming_strings = on
+set enable_seqscan = off
 as $$
 begin
     delete from queue.dead d
@@ -186,6 +196,7 @@ language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 set standard_conforming_strings = on
 set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
 as $$
 declare
     v_crew   record;
@@ -266,6 +277,7 @@ language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 set standard_conforming_strings = on
 set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
 as $$
 declare
     v_crew record;

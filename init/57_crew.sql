@@ -120,7 +120,7 @@ cross join lateral (
     from unnest(h.offsets) u
     cross join lateral (select q.first, q.last from queue.settled q
                         where q.subscriber_id = p.subscriber_id and q.epoch = p.epoch and q.counts in (false, true)
-                          and q.first >= lower(u) and q.first < upper(u) and q.act = h.under) d) l
+                          and q.first >= lower(u) and q.first < upper(u) and q.act = h.under offset 0) d) l
 where s.epoch = p.epoch and not isempty(l.rest);
 
 comment on view queue.holds is 'Every hold that has something left: leases, and what waits to be leased again.';

@@ -32,7 +32,6 @@ where pronamespace = 'queue'::regnamespace and prosrc like '%clock_timestamp()%'
 """
 MESSAGES = 30
 SEARCHED = settings(
-    max_examples=40,
     stateful_step_count=50,
     deadline=None,
     derandomize=True,
@@ -202,9 +201,10 @@ def history(session: Session, ordered: bool, steps: list[int]) -> type[RuleBased
 
 
 @contextmanager
-def searched(session: Session, ordered: bool) -> Iterator[list[int]]:
+def searched(session: Session, ordered: bool, examples: int = 40) -> Iterator[list[int]]:
     steps = [0]
-    run_state_machine_as_test(history(session, ordered, steps), settings=SEARCHED)
+    chosen = settings(SEARCHED, max_examples=examples)
+    run_state_machine_as_test(history(session, ordered, steps), settings=chosen)
     yield steps
 
 
@@ -229,5 +229,5 @@ BUGS = {
 def test_control_a_planted_bug_is_caught(timed: Session, bug: str) -> None:
     function, change, ordered = BUGS[bug]
     plant(timed, function, change)
-    with pytest.raises(AssertionError), searched(timed, ordered):
+    with pytest.raises(AssertionError), searched(timed, ordered, 400):  # the first one that fails ends it
         pass
