@@ -135,8 +135,9 @@ begin
         if (p_limits[n] >= 1) is not true then
             raise exception using errcode = 'QL009', message = 'a lease takes 1 message or more';
         end if;
-        perform queue.check_worker(p_workers[n], p_lease_seconds[n])
-        where (p_lease_seconds[n] between 0.001 and 43200 and coalesce(length(p_workers[n]), 0) <= 200) is not true;
+        if (p_lease_seconds[n] between 0.001 and 43200 and coalesce(length(p_workers[n]), 0) <= 200) is not true then
+            perform queue.check_worker(p_workers[n], p_lease_seconds[n]);
+        end if;
     end loop;
     if not p_durable then
         perform set_config('synchronous_commit', 'off', true); -- until the commit, where a SET clause would end too soon

@@ -20,6 +20,7 @@ declare
     v_asked int8multirange;
     v_acked bigint[] := '{}';
     v_count bigint;
+    v_mine  int8multirange;
     v_sorted int8multirange; -- what of a lease has an order
 begin
     select c.* into v_crew from queue.crew_of(p_topic, p_subscriber) c;
@@ -29,8 +30,12 @@ begin
     if v_crew.ordered then
         perform pg_advisory_xact_lock(43, queue.crew_key(v_crew.id));
     end if;
-    perform pg_advisory_xact_lock(queue.lease_key(v_crew.id, l.act))
-    from (select queue.act_of(l) as act from unnest(p_leases) l where queue.act_of(l) is not null group by 1 order by 1) l;
+    if cardinality(p_leases) = 1 then
+        perform pg_advisory_xact_lock(queue.lease_key(v_crew.id, queue.act_of(p_leases[1])));
+    else
+        perform pg_advisory_xact_lock(queue.lease_key(v_crew.id, l.act))
+        from (select queue.act_of(l) as act from unnest(p_leases) l group by 1 order by 1) l;
+    end if;
     for n in 1 .. coalesce(cardinality(p_leases), 0) loop
         v_asked := case when p_offsets is not null then queue.set_of(queue.offsets_of(p_offsets -> (n - 1))) end;
         v_held := queue.held(v_crew.id, p_leases[n], v_asked);
@@ -45,13 +50,16 @@ begin
         end if;
         v_count := 0;
         for m in 1 .. cardinality(v_held.acts) loop
-            with done as (
+            v_mine := v_held.rests[m] * v_held.part;
+            continue when isempty(v_mine);
+            if v_mine = int8multirange(range_merge(v_mine)) then -- one range, as it mostly is
                 insert into queue.settled (subscriber_id, epoch, first, last, act, counts, outcome)
-                select v_crew.id, v_held.epoch, lower(u), upper(u) - 1, v_held.acts[m], not v_held.redriven[m], 'd'
-                from unnest(v_held.rests[m] * v_held.part) u
-                returning last - first + 1 as size
-            )
-            select v_count + coalesce(sum(d.size), 0) into v_count from done d;
+                values (v_crew.id, v_held.epoch, lower(v_mine), upper(v_mine) - 1, v_held.acts[m], not v_held.redriven[m], 'd');
+                v_count := v_count + upper(v_mine) - lower(v_mine);
+            else
+                perform queue.settle(v_crew.id, v_held.epoch, v_held.acts[m], v_mine, not v_held.redriven[m], 'd');
+                v_count := v_count + queue.size_of(v_mine);
+            end if;
         end loop;
         v_acked := v_acked || v_count;
         if true = any (v_held.redriven) then
