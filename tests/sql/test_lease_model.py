@@ -229,5 +229,8 @@ BUGS = {
 def test_control_a_planted_bug_is_caught(timed: Session, bug: str) -> None:
     function, change, ordered = BUGS[bug]
     plant(timed, function, change)
-    with pytest.raises(AssertionError), searched(timed, ordered, 400):  # the first one that fails ends it
+    with (
+        pytest.raises(AssertionError),
+        searched(timed, ordered, 400),
+    ):  # the first one that fails ends it
         pass
