@@ -45,14 +45,16 @@ $$;
 
 -- queue.ledger: the state of a subscriber's work: its newest hold, or the beginning of an epoch.
 --   p_id, p_epoch, p_position  the subscriber, and where it is
--- Returns one row: the last act, frontier, cursor, and the count of redeliveries. Written so that Postgres inlines it.
+-- Returns one row: the last act, frontier, cursor, and the count of redeliveries. In the beginning the cursor is behind what
+-- is due at -infinity, which is only state. Written so that Postgres inlines it.
 create or replace function queue.ledger(p_id bigint, p_epoch bigint, p_position bigint)
 returns table (act bigint, frontier bigint, redeliveries bigint, cursor_due timestamptz, cursor_act bigint, cursor_offset bigint)
 language sql stable
 as $$
     select coalesce(h.act, 0), greatest(case when h.epoch = p_epoch then h.frontier end, p_position),
            coalesce(h.redeliveries, 0), coalesce(case when h.epoch = p_epoch then h.cursor_due end, '-infinity'),
-           coalesce(case when h.epoch = p_epoch then h.cursor_act end, 0), case when h.epoch = p_epoch then h.cursor_offset end
+           coalesce(case when h.epoch = p_epoch then h.cursor_act end, 9223372036854775807),
+           case when h.epoch = p_epoch then h.cursor_offset end
     from (values (p_id)) s(id)
     left join lateral (select l.* from queue.hold l where l.subscriber_id = s.id order by l.act desc limit 1) h on true
 $$;

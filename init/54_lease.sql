@@ -161,7 +161,7 @@ begin
 
     for v_hold in
         select h.* from queue.hold h
-        where h.subscriber_id = v_crew.id and h.epoch = v_at.epoch and h.due_at > '-infinity' and h.due_at <= v_now
+        where h.subscriber_id = v_crew.id and h.epoch = v_at.epoch and h.due_at <= v_now
           and (h.due_at, h.act) >= (v_state.cursor_due, v_state.cursor_act)
         order by h.due_at, h.act limit 200
     loop
@@ -477,7 +477,6 @@ begin
               where q.subscriber_id = v_crew.id and q.epoch = v_at.epoch
                 and (q.due_at, q.act) >= (v_state.cursor_due, v_state.cursor_act)
                 and (q.act <> v_state.cursor_act or v_state.cursor_offset is not null)
-                and q.due_at > '-infinity'
               order by q.due_at, q.act limit 200) h
         left join lateral (select e.expires_at from queue.extension e
                            where h.kind in ('l', 'c') and e.subscriber_id = v_crew.id and e.lease = h.under - h.part

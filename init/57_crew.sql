@@ -107,7 +107,7 @@ cross join lateral (select q.epoch, q.cursor_due, q.cursor_act, q.cursor_offset 
 cross join lateral (select q.*, coalesce(q.origin, q.act) as under,
                            case when q.kind in ('l', 'c') then coalesce(q.origin, q.act) - q.part end as lease
                     from queue.hold q
-                    where q.subscriber_id = p.subscriber_id and q.epoch = p.epoch and q.due_at > '-infinity'
+                    where q.subscriber_id = p.subscriber_id and q.epoch = p.epoch
                       and (q.due_at, q.act) >= (s.cursor_due, s.cursor_act)
                       and (q.act <> s.cursor_act or s.cursor_offset is not null)
                     order by q.due_at, q.act limit 10000) h

@@ -90,7 +90,8 @@ class Model:
 
     def follows(self, m: Message, others: set[int]) -> bool:
         return self.ordered and m.key is not None and not m.redriven and any(
-            o < m.offset and self.messages[o].key == m.key and not self.messages[o].redriven for o in others)  # fmt: skip
+            o < m.offset and self.messages[o].key == m.key and not self.messages[o].redriven
+            for o in others)  # fmt: skip
 
     def leased(self, got: list[int], attempts: list[int], limit: int, seconds: float) -> Held:
         """Take down what a lease returned; raise AssertionError when it could not."""
@@ -145,9 +146,9 @@ class Model:
     def ack(self, held: Held, asked: set[int] | None) -> int:
         part = self.held(held, asked)
         gone = (held.all if asked is None else asked) - held.rest
-        if gone and (asked is not None or not held.rest):
-            if not (gone <= held.done if asked is not None else gone & held.done):
-                raise Refused("QL010")
+        fine = gone <= held.done if asked is not None else bool(held.rest or gone & held.done)
+        if gone and not fine:
+            raise Refused("QL010")
         self.check_front(held, part)
         for o in part:
             m = self.messages[o]

@@ -29,7 +29,8 @@ def test_nothing_set_changes_nothing(crew: Crew) -> None:
 
 
 @pytest.mark.parametrize("setting", [
-    {"max_attempts": 0}, {"max_attempts": 10_001}, {"max_attempts": -1}, {"backoff_seconds": -1}, {"backoff_seconds": "NaN"},
+    {"max_attempts": 0}, {"max_attempts": 10_001}, {"max_attempts": -1}, {"backoff_seconds": -1},
+    {"backoff_seconds": "NaN"},
     {"backoff_seconds": 604801}, {"backoff_cap_seconds": -0.1}, {"backoff_cap_seconds": "Infinity"},
 ])  # fmt: skip
 def test_settings_out_of_range_are_refused(crew: Crew, setting: dict[str, Any]) -> None:
@@ -77,7 +78,8 @@ def test_unknown_subscribers(crew: Crew) -> None:
 
 def test_what_workers_are_at(crew: Crew) -> None:
     crew.session.run("select queue.subscribe('orders', 'idle')")
-    seen = "select subscriber, leased, delayed, dead, redeliveries, oldest_lease_seconds is not null from queue.workloads()"
+    seen = ("select subscriber, leased, delayed, dead, redeliveries, oldest_lease_seconds is not null "
+            "from queue.workloads()")  # fmt: skip
     assert crew.session.rows(seen) == []
     crew.configure(max_attempts=2)
     lease = crew.lease(4)

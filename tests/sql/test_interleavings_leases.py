@@ -30,7 +30,7 @@ def test_04_a_lease_waits_for_the_one_before(three: Crews) -> None:
 
 
 def an_ack_in_flight_counts(a: Crew, b: Crew, c: Crew, end: str) -> None:
-    """It looked before the lease expired: nobody gets the messages while it is under way, nor after it has committed."""
+    """It looked before the lease expired: nobody gets the messages while it is under way, nor when it has committed."""
     lease = a.lease(2, 0.5)
     b.session.run("begin")
     assert b.ack(lease) == 2
@@ -168,7 +168,7 @@ def test_39_an_effect_and_its_ack_commit_together(three: Crews) -> None:
         taken = b.session.outcome()
         billed = [row[0] for row in c.session.rows("select message from bill order by 1")]
         assert set(taken).isdisjoint(billed) and c.position == (len(billed) if billed else 0)
-        b.session.run("select queue.seek('orders', 'kitchen', %d)" % c.position)
+        b.session.rows("select queue.seek('orders', 'kitchen', %s)", c.position)
     assert billed == [1, 2, 3, 4]
 
 

@@ -1,4 +1,7 @@
-"""Leases: who gets what, until when, and what ack, nack and extend do. The numbers are those of the list of edge cases."""
+"""Leases: who gets what, until when, and what ack, nack and extend do.
+
+The numbers are those of the list of edge cases.
+"""
 
 import psycopg2
 import pytest
@@ -363,7 +366,8 @@ def test_17_a_lease_that_a_crash_has_lost(crew: Crew) -> None:
 
 def test_17_only_a_lease_that_is_not_durable_commits_without_waiting(crew: Crew) -> None:
     setting = "select current_setting('synchronous_commit')"
-    for function, durable in [("lease('orders', 'kitchen', 'w', 1, 30, {})", True), ("lease('orders', 'kitchen')", True),
+    for function, durable in [("lease('orders', 'kitchen', 'w', 1, 30, {})", True),
+                              ("lease('orders', 'kitchen')", True),
                               ("lease('orders', 'kitchen', 'w', 1, 30, {})", False)]:  # fmt: skip
         crew.session.run("begin", f"select queue.{function.format(durable)}")
         assert crew.session.value(setting) == ("on" if durable else "off")

@@ -1,4 +1,4 @@
-"""Many workers at once, who lose leases, give back, extend and come too late; and what the database says about it (P11)."""
+"""Many workers at once, who lose leases, give back, extend and come too late; what the database says of it (P11)."""
 
 import threading
 from collections.abc import Callable
@@ -20,14 +20,16 @@ with lease as (
     from queue.hold h, unnest(h.offsets) u, generate_series(lower(u), upper(u) - 1) o where h.kind = 'l'),
 paired as (select l.*, lead(held_at) over (partition by o order by act) as next from lease l)
 select count(*) from paired p where next < until
-   and not exists (select from queue.settled s where s.act = p.act and s.outcome = 'b' and p.o between s.first and s.last)
+   and not exists (select from queue.settled s where s.act = p.act and s.outcome = 'b'
+                                                 and p.o between s.first and s.last)
 """
 DONE = "select o, count(*) from queue.settled s, generate_series(first, last) o where outcome = 'd' group by o"
 # of one key: done under an earlier lease than the message before it; or leased while the one before it was not over
 OUT_OF_ORDER = """
 with done as (select m.key, m."offset", h.act - h.part as lease from queue.settled s
               join queue.hold h using (subscriber_id, act)
-              join queue.message m on m."offset" between s.first and s.last where s.outcome in ('d', 'x') and m.key is not null),
+              join queue.message m on m."offset" between s.first and s.last
+              where s.outcome in ('d', 'x') and m.key is not null),
 paired as (select *, lag(lease) over (partition by key order by "offset") as before from done)
 select count(*) from paired where before > lease
 """

@@ -39,7 +39,7 @@ def test_43_redriven_in_offset_order_and_not_listed_while_out(dead: Crew) -> Non
 
 
 def test_43_a_redriven_one_that_its_worker_loses_comes_back(dead: Crew) -> None:
-    """It is below the position, and yet it is not over: a lease that expires, a nack, an untried one, an extended one."""
+    """It is below the position, and yet not over: after an expiry, a nack, an untried one, an extended one."""
     dead.configure(max_attempts=9)
     dead.call("redrive", [1, 2])
     dead.lost(5)
@@ -173,8 +173,10 @@ def test_pages(dead: Crew) -> None:
 
 
 def test_as_json(sql: Session) -> None:
-    sql.run("select queue.create_topic('orders')", "select queue.subscribe('orders', 'kitchen', 'earliest', null, null, 1)",
-            """select queue.publish('orders', '{"a": 1}', 'k"', '{"h": 1}')""", "select queue.publish('orders', '2')")  # fmt: skip
+    sql.run("select queue.create_topic('orders')",
+            "select queue.subscribe('orders', 'kitchen', 'earliest', null, null, 1)",
+            """select queue.publish('orders', '{"a": 1}', 'k"', '{"h": 1}')""",
+            "select queue.publish('orders', '2')")  # fmt: skip
     crew = Crew(sql)
     lease = crew.lease(2, worker='"w"')
     (listed,) = json.loads("[" + sql.value("select queue.leases_json('orders', 'kitchen')") + "]")
@@ -185,8 +187,8 @@ def test_as_json(sql: Session) -> None:
     crew.nack(lease, 2)
     first, second = json.loads("[" + sql.value("select queue.dead_json('orders', 'kitchen')") + "]")
     assert first.pop("died_at") >= first.pop("published_at") > "2026"
-    assert first == {"offset": 1, "key": 'k"', "headers": {"h": 1}, "payload": {"a": 1}, "attempts": 1, "reason": "nacked",
-                     "error": '"no"', "worker": '"w"'}  # fmt: skip
+    assert first == {"offset": 1, "key": 'k"', "headers": {"h": 1}, "payload": {"a": 1}, "attempts": 1,
+                     "reason": "nacked", "error": '"no"', "worker": '"w"'}  # fmt: skip
     assert second["error"] is None and "key" not in second
 
 

@@ -1,4 +1,7 @@
-"""Leases beside reset, seek, plain reading, deletion and clocks that are set. The numbers are those of the list of edge cases."""
+"""Leases beside reset, seek, plain reading, deletion and clocks that are set.
+
+The numbers are those of the list of edge cases.
+"""
 
 from collections.abc import Callable
 
@@ -14,8 +17,8 @@ MOVES = {
 AHEAD = """
 insert into queue.hold (subscriber_id, act, epoch, held_at, due_at, frontier, redeliveries, cursor_due, cursor_act,
                         attempt, part, parts, kind, redriven, offsets)
-select subscriber_id, act + 1, epoch, held_at, '-infinity', frontier, redeliveries, clock_timestamp() + interval '1 hour', act,
-       0, 0, 1, 'i', false, '{}'
+select subscriber_id, act + 1, epoch, held_at, '-infinity', frontier, redeliveries,
+       clock_timestamp() + interval '1 hour', act, 0, 0, 1, 'i', false, '{}'
 from queue.hold order by act desc limit 1
 """
 
@@ -171,7 +174,8 @@ def test_38_offsets_beyond_32_bits(orders: Session) -> None:
     lease = crew.lease(2)
     assert lease.offsets == [far + 1, far + 2]
     orders.rows("insert into queue.hold select subscriber_id, %s, epoch, origin, secret, held_at, due_at, frontier, "
-                "redeliveries, cursor_due, cursor_act, cursor_offset, attempt, part, parts, kind, redriven, worker, offsets "
+                "redeliveries, cursor_due, cursor_act, cursor_offset, attempt, part, parts, kind, redriven, worker, "
+                "offsets "
                 "from queue.hold", far)  # fmt: skip
     assert crew.nack(lease, far + 1) == (1, 0)
     assert (crew.ack(lease), crew.lease(1).act) == (1, far + 2)

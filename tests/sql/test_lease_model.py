@@ -99,8 +99,8 @@ def history(session: Session, ordered: bool, steps: list[int]) -> type[RuleBased
             self.settle(which, part, lambda held, asked: self.model.ack(held, asked),
                         lambda lease, asked: self.crew.ack(lease, *asked))  # fmt: skip
 
-        @rule(which=st.integers(0, 99), part=st.sets(st.integers(0, 9), max_size=4), delay=st.sampled_from((0, 0, 7, 100)),
-              untried=st.booleans())  # fmt: skip
+        @rule(which=st.integers(0, 99), part=st.sets(st.integers(0, 9), max_size=4),
+              delay=st.sampled_from((0, 0, 7, 100)), untried=st.booleans())  # fmt: skip
         def nack(self, which: int, part: set[int], delay: float, untried: bool) -> None:
             self.settle(which, part, lambda held, asked: self.model.nack(held, asked, delay, untried),
                         lambda lease, asked: self.crew.nack(lease, *asked, delay=delay, untried=untried))  # fmt: skip
@@ -152,7 +152,8 @@ def history(session: Session, ordered: bool, steps: list[int]) -> type[RuleBased
             assert self.crew.position <= self.model.position
             live = {lease.act: held.rest for lease, held in self.leases
                     if held.epoch == self.model.epoch and self.model.live(held)}  # fmt: skip
-            listed = session.rows("select lease, array(select o from unnest(offsets) u, generate_series(lower(u), upper(u) - 1) o) "
+            listed = session.rows("select lease, array(select o from unnest(offsets) u, "
+                                  "generate_series(lower(u), upper(u) - 1) o) "
                                   "from queue.leases where topic = %s", self.crew.topic)  # fmt: skip
             over = {
                 m.offset
@@ -191,7 +192,8 @@ def history(session: Session, ordered: bool, steps: list[int]) -> type[RuleBased
 
         def dead(self) -> set[tuple[int, int]]:
             """Return which messages are dead letters, and of which epoch."""
-            letters = 'select "offset", epoch from queue.dead join queue.dead_letters using (subscriber_id, "offset") where topic = %s'
+            letters = ('select "offset", epoch from queue.dead join queue.dead_letters '
+                       'using (subscriber_id, "offset") where topic = %s')  # fmt: skip
             begun = self.crew.epoch - self.model.epoch
             return {
                 (offset, epoch - begun) for offset, epoch in session.rows(letters, self.crew.topic)
@@ -221,7 +223,8 @@ BUGS = {
     "a cursor that is not kept": (
         "queue.lease_many", ("v_state.cursor_offset := v_from;", "v_state.cursor_offset := 0;"), False),
     "a follower of a key is let through": (
-        "queue.pass_over", ('or queue.is_over(p_id, p_epoch, p_position, t."offset") as free', "or true as free"), True),
+        "queue.pass_over", ('or queue.is_over(p_id, p_epoch, p_position, t."offset") as free', "or true as free"),
+        True),
 }  # fmt: skip
 
 

@@ -16,7 +16,8 @@ def ordered(orders: Session, keys: str) -> Crew:
 def parked(crew: Crew) -> list[int]:
     """Return which messages wait for another one of their key."""
     return [offset for (offset,) in crew.session.rows(
-        'select t."offset" from (select distinct on ("offset") "offset", parked from queue.turn order by "offset", n desc) t '
+        'select t."offset" from (select distinct on ("offset") "offset", parked from queue.turn '
+        'order by "offset", n desc) t '
         "where t.parked order by 1")]  # fmt: skip
 
 
@@ -195,7 +196,7 @@ def test_an_expiry_does_not_count_for_those_that_follow_in_a_key(orders: Session
 
 
 def a_plain_ack_frees_keys(crew: Crew) -> None:
-    """35 with order: what waited for a message that a plain ack passed over is passed on when that one's hold is due."""
+    """What waited for a message that a plain ack passed over is passed on when that one's hold is due."""
     crew.lost(1)
     lease = crew.lease(1, 0.5)
     assert crew.lease(9) == NOTHING
@@ -216,10 +217,11 @@ BUGS = {
         "queue.nack", ("v_behind := queue.followers(", "v_behind := '{}'; perform queue.followers("), "aabab",
         a_nack_takes_along_what_follows),
     "the front is not looked at": (
-        "queue.check_front", ("if not isempty(", "if false and not isempty("), "aabab", a_nack_takes_along_what_follows),
+        "queue.check_front", ("if not isempty(", "if false and not isempty("), "aabab",
+        a_nack_takes_along_what_follows),
     "nobody passes on behind a plain ack": (
-        "queue.take_up", ("perform queue.pass_on(v_id, p_topic_id, p_epoch, p_position, v_rest * v_part);", "null;"), "aaaa",
-        a_plain_ack_frees_keys),
+        "queue.take_up", ("perform queue.pass_on(v_id, p_topic_id, p_epoch, p_position, v_rest * v_part);", "null;"),
+        "aaaa", a_plain_ack_frees_keys),
 }  # fmt: skip
 
 

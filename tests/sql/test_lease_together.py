@@ -179,7 +179,7 @@ def test_when_there_is_something_to_do_again(crew: Crew) -> None:
 
 
 def test_due_is_found_behind_what_is_settled(crew: Crew) -> None:
-    """A hole at the front, and many leases behind it that were done and are due: nobody is told to come again for ever."""
+    """A hole at the front, and many leases behind it, done and due: nobody is told to come again for ever."""
     published(crew.session, 400)
     hole = crew.lease(1, 3600)
     crew.session.run("do $$ begin for n in 1..400 loop perform queue.ack_lease('orders', 'kitchen', l.lease) "

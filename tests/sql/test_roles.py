@@ -31,11 +31,13 @@ where relnamespace = 'queue'::regnamespace and relkind in ('r', 'v') and has_tab
 LEASED = "(select lease from queue.lease('t', 's'))"
 CALLS = [
     "create_topic('t')", "get_topic('t')", "list_topics()", "publish('t', '1', 'k', '{}')",
-    "publish_batch('t', '[2,3,4,5,6,7,8,9]', null, null, 'p', 1)", "subscribe('t', 's', 'earliest')", "get_subscriber('t', 's')",
+    "publish_batch('t', '[2,3,4,5,6,7,8,9]', null, null, 'p', 1)",
+    "subscribe('t', 's', 'earliest')", "get_subscriber('t', 's')",
     "list_subscribers('t')", "fetch('t', 's')", "fetch_json('t', 's')", "ack('t', 's', 1, 0)", "browse('t')",
     "browse_json('t')", "heads('{t}')", "lags()", "count_subscribers()", "reset('t', 0)", "seek('t', 's', 1)", "tidy()",
     "number()", "applied()", "installed()", "lease('t', 's')", "lease_many('t', 's', '{a}', '{1}', '{30}')",
-    "lease_json('t', 's', '{a}', '{1}', '{30}')", "next_due('t', 's')", "list_leases('t', 's')", "leases_json('t', 's')",
+    "lease_json('t', 's', '{a}', '{1}', '{30}')", "next_due('t', 's')", "list_leases('t', 's')",
+    "leases_json('t', 's')",
     "workloads()", "settings('t', 's')", "configure('t', 's', 3)", "list_dead('t', 's')", "dead_json('t', 's')",
     "redrive('t', 's')", "remove_dead('t', 's')", f"ack_lease('t', 's', {LEASED})", f"extend('t', 's', {LEASED}, 9)",
     f"nack('t', 's', {LEASED})", f"ack_leases('t', 's', array[{LEASED}])",

@@ -73,7 +73,7 @@ CALLS = [
     "select lease, worker, offsets, attempt from queue.leases",
     "select regexp_replace(queue.leases_json('t', 's'), '2[0-9T:.-]{25}Z', '!', 'g')",
     "select nacked, dead from queue.nack('t', 's', (select lease from queue.lease('t', 's')), null, 0, $$\\'$$)",
-    "select acked, position, lag from queue.ack_lease('t', 's', (select lease from queue.lease('t', 's', 'x', 1)), null)",
+    "select acked, position, lag from queue.ack_lease('t', 's', (select lease from queue.lease('t', 's', 'x')))",
     "select queue.ack_lease('t', 's', '1-1')",
     "select dead from queue.nack('t', 's', (select lease from queue.lease('t', 's')), '{9}')",
     "select queue.lease('t', 's', 'x', 0)",
