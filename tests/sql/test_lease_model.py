@@ -62,7 +62,7 @@ def history(session: Session, ordered: bool, steps: list[int]) -> type[RuleBased
         topics = 0
         leases: list[tuple[Lease, Held]]
 
-        @initialize(max_attempts=st.integers(1, 4),
+        @initialize(max_attempts=st.sampled_from((1, 1, 2, 4)),
                     keys=st.text("ab-", min_size=MESSAGES, max_size=MESSAGES))  # fmt: skip
         def begin(self, max_attempts: int, keys: str) -> None:
             type(self).topics += 1
@@ -214,7 +214,7 @@ def searched(session: Session, ordered: bool, examples: int = 40) -> Iterator[li
 def test_any_history(timed: Session, ordered: bool) -> None:
     with searched(timed, ordered) as steps:
         assert steps[0] > 1000
-    assert timed.value("select count(*) from queue.dead") > 20
+    assert timed.value("select count(*) from queue.dead") > 5
 
 
 BUGS = {
