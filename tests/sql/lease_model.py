@@ -38,7 +38,7 @@ class Model:
     def __init__(self, keys: list[str | None], max_attempts: int, ordered: bool) -> None:
         self.time = 0.0
         self.max_attempts, self.ordered = max_attempts, ordered
-        self.epoch = self.position = 0
+        self.epoch = self.position = self.buried = 0
         self.keys = dict(enumerate(keys, 1))
         self.dead: dict[int, int] = {}  # offset: the epoch in which it died
         self.messages: dict[int, Message] = {}
@@ -129,6 +129,7 @@ class Model:
 
     def bury(self, m: Message) -> None:
         m.over, m.lease = True, None
+        self.buried += 1
         self.dead[m.offset] = self.epoch
 
     def held(self, held: Held, asked: set[int] | None) -> set[int]:
