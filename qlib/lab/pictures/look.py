@@ -64,6 +64,16 @@ def open_frame(ax: Axes) -> None:
     ax.set_axisbelow(True)
 
 
+def legend_below(ax: Axes, handles: list[Any]) -> None:
+    """Write what the looks mean in one line below axes that have no label there."""
+    look: dict[str, Any] = {"frameon": False, "fontsize": 9, "handlelength": 1, "handleheight": 1}
+    space: dict[str, Any] = {"borderpad": 0, "columnspacing": 1.1, "handletextpad": 0.4}
+    place: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (0, 0), "borderaxespad": 0.4}
+    below = ax.legend(handles=handles, ncols=len(handles), **look, **space, **place)
+    below.set_in_layout(False)  # it would narrow the axes; an empty line keeps its place
+    ax.set_xlabel(" ", fontsize=9)
+
+
 def label_ends(ax: Axes, ends: Iterable[tuple[float, float, str, str]]) -> None:
     """Write names beside the ends of their lines, one below the other where these meet.
 

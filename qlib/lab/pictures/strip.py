@@ -12,7 +12,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 
 from qlib.lab.database.query import sql
-from qlib.lab.pictures.look import INK, WIDTH, colours_of, new_axes, titled
+from qlib.lab.pictures.attempts import draw_attempts
+from qlib.lab.pictures.look import INK, WIDTH, colours_of, legend_below, new_axes, titled
 from qlib.models import Message
 
 # What became of a message: colour, edge, and the colour of the offset in it. None is the colour of
@@ -37,11 +38,21 @@ where t.topic = %s
 
 
 def strip(
-    topic: str, seen: Iterable[Message | int], *, subscriber: str = "", ax: Axes | None = None
+    topic: str,
+    seen: Iterable[Message | int] = (),
+    *,
+    subscriber: str = "",
+    by: str = "message",
+    ax: Axes | None = None,
 ) -> None:
     """Draw one square a message, in offset order: what became of each.
 
-    `seen` are the messages, or their offsets, that had an effect, as often as they had it: what a
+    By "worker" it is one square a lease of a message, in the order of the leases: who of the
+    subscriber's workers had it, in the lane that bears the name, and what came of that. An arrow
+    leads to the next attempt, whose number stands below the offset. The database tells all of this
+    for the epoch at hand, some ten minutes back; `seen` says nothing then.
+
+    By "message", `seen` are the messages, or their offsets, that had an effect, as often as they had it: what a
     handler wrote down. A message not among them is pending; but with the name of a `subscriber`,
     it is lost when the subscriber's position says that it is done, and it is before the start when
     the subscriber was never to get it. Without `ax` it makes a figure of pyplot's, which a notebook
@@ -52,6 +63,8 @@ def strip(
     if found.empty or (subscriber and found.isna().any(axis=None)):
         missing = f"subscriber {subscriber!r} of " if not found.empty else ""
         raise LookupError(f"there is no {missing}topic {topic!r}")
+    if by == "worker":
+        return draw_attempts(topic, subscriber, ax)
     head = int(found["head"][0])
     position, start = (int(found[it][0]) if subscriber else 0 for it in ("position", "start"))
     states = _states(seen, head, position, start)
@@ -136,9 +149,4 @@ def _frame(ax: Axes, columns: int, rows: int, legend: list[Any]) -> None:
     )
     ax.tick_params(axis="y", length=0, labelsize=8)
     ax.spines[:].set_visible(False)
-    look: dict[str, Any] = {"frameon": False, "fontsize": 9, "handlelength": 1, "handleheight": 1}
-    space: dict[str, Any] = {"borderpad": 0, "columnspacing": 1.1, "handletextpad": 0.4}
-    place: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (0, 0), "borderaxespad": 0.4}
-    below = ax.legend(handles=legend, ncols=len(legend), **look, **space, **place)
-    below.set_in_layout(False)  # it would narrow the squares; an empty line keeps its place
-    ax.set_xlabel(" ", fontsize=9)
+    legend_below(ax, legend)
