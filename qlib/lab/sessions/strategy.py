@@ -1,4 +1,4 @@
-"""Other ways to give out offsets and to store messages, where nothing can be broken.
+"""Other ways to give out offsets, to store messages and to end a lease, where nothing can be broken.
 
 A strategy is swapped in beside the queue that one learns on, not in it: a wrong one leaves messages
 behind that break the promises, and whoever kills the notebook half-way never puts the right one
@@ -40,11 +40,12 @@ _PATIENCE = 2.0  # seconds; after that PostgreSQL decides
 
 @contextmanager
 def strategy(name: str) -> Iterator[None]:
-    """Inside the `with`, $QUEUE_DSN names a new database in which `queue.publish_batch` is another.
+    """Inside the `with`, $QUEUE_DSN names a new database in which a function is another one.
 
-    "sequence", "max_plus_one", "counter_row" and "record_batch" are the files of `strategies/`,
-    "advisory_lock" is the function as it is installed; ValueError otherwise. "record_batch" stores
-    otherwise, too, and so brings what reads the log. `sql`, `source`, `session` and
+    "sequence", "max_plus_one", "counter_row" and "record_batch" are the files of `strategies/` for
+    `queue.publish_batch`, "advisory_lock" is the function as it is installed; "record_batch" stores
+    otherwise, too, and so brings what reads the log. With "no_fence" `queue.lease_expired` lets who
+    has lost its lease go on. ValueError otherwise. `sql`, `source`, `session` and
     `interleave` use that database; a `QPublisher` goes on talking to its server, which does not. In
     the end, also after an exception, $QUEUE_DSN is what it was and the database is dropped, with all
     that was published to it. Raises psycopg2.Error, LookupError when $QUEUE_DSN is not set.

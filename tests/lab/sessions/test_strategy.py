@@ -15,15 +15,21 @@ from psycopg2.extensions import connection, parse_dsn
 from qlib.lab import sql
 from qlib.lab.sessions.session import Session
 from qlib.lab.sessions.strategy import _STRATEGIES, scratch, strategy
+from tests.waiting import until
 
 pytestmark = pytest.mark.usefixtures("nothing_leaks")
 
-OTHERS = ("counter_row", "max_plus_one", "record_batch", "sequence")
+OTHERS = ("counter_row", "max_plus_one", "no_fence", "record_batch", "sequence")
 ALL = ("advisory_lock", *OTHERS)
-DEFINITION = "select pg_get_functiondef('queue.publish_batch'::regproc)"
+# all that another one may have instead of what is installed
+DEFINITION = """
+select string_agg(pg_get_functiondef(oid), '' order by proname) from pg_proc
+where oid in ('queue.publish_batch'::regproc, 'queue.lease_expired'::regproc)
+"""
 SIGNATURE = (
     "select pg_get_function_arguments(oid), pg_get_function_result(oid), prosecdef, proacl::text,"
-    " proowner::regrole::text, proconfig[1] from pg_proc where oid = 'queue.publish_batch'::regproc"
+    " proowner::regrole::text, proconfig[1], provolatile::text from pg_proc"
+    " where oid in ('queue.publish_batch'::regproc, 'queue.lease_expired'::regproc) order by proname"
 )
 PUBLISH = """
 select * from queue.publish_batch('orders', '[1, {"a":  2}]', '{x,null}', '[null, {"h": 1}]')
@@ -149,6 +155,31 @@ def test_a_counter_grows_beside_an_old_snapshot(held: bool, grows: bool) -> None
                 cursor.execute(PUBLISH_MANY)
         pages = sql("select pg_relation_size('queue.counter') / 8192").iat[0, 0]
         assert (pages > 4) == grows
+
+
+LEASE = "select lease, attempt from queue.lease('orders', 'kitchen', p_lease_seconds => %s)"
+ACK_LEASE = "select acked from queue.ack_lease('orders', 'kitchen', %s)"
+
+
+@pytest.mark.parametrize("name", ["advisory_lock", "no_fence"])
+def test_without_the_fence_two_are_told_that_they_did_it(name: str) -> None:
+    with strategy(name):
+        sql("select queue.create_topic('orders')")
+        sql("select queue.publish('orders', '1')")
+        sql("select queue.subscribe('orders', 'kitchen', 'earliest')")
+        zombie, first = sql(LEASE, 0.001).values.tolist()[0]
+        ((other, second),) = until(lambda: sql(LEASE, 30).values.tolist(), 40)
+        assert (first, second) == (1, 2)
+        if name == "no_fence":
+            assert sql(ACK_LEASE, zombie).iat[0, 0] == 1
+        else:
+            with pytest.raises(psycopg2.Error) as refused:
+                sql(ACK_LEASE, zombie)
+            assert refused.value.pgcode == "QL010"
+        assert sql(ACK_LEASE, other).iat[0, 0] == 1
+        with pytest.raises(psycopg2.Error) as unknown:
+            sql(ACK_LEASE, "9-9")
+        assert unknown.value.pgcode == "QL010"
 
 
 PUBLISH_COLUMNS = "select * from queue.publish_batch('orders', %s::json, %s::text[], %s::json)"
