@@ -9,11 +9,13 @@ from qlib.lab.course.exercise import exercise
 from qlib.lab.database.listing import source
 from qlib.lab.database.query import sql
 from qlib.lab.history import History, record
+from qlib.lab.pictures.crash_strip import crash_strip
 from qlib.lab.pictures.curve import curve
 from qlib.lab.pictures.ladder import ladder
 from qlib.lab.pictures.live import live, progress
 from qlib.lab.pictures.strip import strip
 from qlib.lab.pictures.timeline import timeline
+from qlib.lab.sessions.crashes import crash_points
 from qlib.lab.sessions.interleave import interleave
 from qlib.lab.sessions.session import session
 from qlib.lab.sessions.steps import SessionError
@@ -33,6 +35,8 @@ __all__ = [
     "claim",
     "claim_ratio",
     "crash",
+    "crash_points",
+    "crash_strip",
     "curve",
     "exercise",
     "interleave",

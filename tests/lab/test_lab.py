@@ -14,6 +14,8 @@ def test_what_the_lab_offers() -> None:
         "claim",
         "claim_ratio",
         "crash",
+        "crash_points",
+        "crash_strip",
         "curve",
         "exercise",
         "interleave",

@@ -103,9 +103,10 @@ def interleave(
     that fails is a result too, and `judge` returns something true when the promise was kept.
 
     Every order starts from an empty queue and `setup`: SQL that by default makes the topic `orders`
-    and its subscriber `kitchen`. It happens in a database of its own, or in that of the `strategy`
-    around it, of which nothing is kept. Raises what `setup`, `judge` or a function raises, and
-    RuntimeError when a session waits for somebody else.
+    and its subscriber `kitchen`; tables of its own it makes `if not exists`. It happens in a
+    database of its own, or in that of the `strategy` around it, of which nothing is kept. Raises
+    what `setup`, `judge` or a function raises, and RuntimeError when a session waits for somebody
+    else.
     """
     plays = []
     with ExitStack() as opened:
@@ -116,7 +117,7 @@ def interleave(
         for one in [stage, *cast.values()]:
             one.run("set synchronous_commit = off")  # no order is judged by what a crash leaves
             one.commit()
-        clean = f"{sql(_CLEANING).iat[0, 0]!s}; {setup}"
+        clean = cleaning(stage, setup)
         every = list(orders({name: len(script) for name, script in sessions.items()}))
         for order in _Bar(every, "orders", leave=False, disable=None):
             play = _Play(cast, sessions)
@@ -128,6 +129,17 @@ def interleave(
             stage.rollback()
             plays.append(play)
     return Interleaving(plays)
+
+
+def cleaning(stage: Session, setup: str) -> str:
+    """Empty the database and set it up; return the SQL that does so, with the tables of `setup`."""
+
+    def clean() -> str:
+        return f"{sql(_CLEANING).iat[0, 0]!s}; {setup}"
+
+    stage.run(clean())
+    stage.commit()
+    return clean()
 
 
 def orders(left: Mapping[str, int]) -> Iterator[tuple[str, ...]]:

@@ -9,27 +9,29 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections import namedtuple
 from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures import wait as wait_for
 from contextlib import suppress
-from functools import lru_cache
-from typing import Any
+from typing import Any, Self
 from weakref import WeakSet
 
 import psycopg2
-from psycopg2.extensions import (
-    TRANSACTION_STATUS_IDLE,
-    TRANSACTION_STATUS_INERROR,
-    connection,
-    cursor,
-)
+from psycopg2.extensions import TRANSACTION_STATUS_IDLE, TRANSACTION_STATUS_INERROR, connection
 from psycopg2.extras import Json
 
 from qlib.lab.database.connecting import connect
 from qlib.lab.database.query import database
-from qlib.lab.sessions.steps import Event, Rows, SessionError, Waiting, in_short, label, steps
+from qlib.lab.sessions.steps import (
+    Event,
+    Rows,
+    SessionError,
+    Waiting,
+    in_short,
+    label,
+    rows_of,
+    steps,
+)
 
 _PATIENCE = 60.0  # seconds until a statement that neither ends nor waits is given up
 _PROMPTNESS = 0.001
@@ -50,6 +52,9 @@ order by 1
 """
 # Who closes a circle is the one who finds it, at once, whoever has waited longest.
 _HASTE = "set local deadlock_timeout = '1ms'"
+
+# PostgreSQL's own wait for the end looks again only after 0.1 s.
+_END = "select pg_terminate_backend(pid) from pg_stat_activity where pid = %(pid)s"
 
 _waiting: WeakSet[Session] = WeakSet()
 
@@ -146,6 +151,13 @@ class Session:
         """Whether there is a result that nobody has asked for since the statement had to wait."""
         return self._pending is not None
 
+    def kill(self) -> None:
+        """End it as the death of its process would: what is open is rolled back when this returns."""
+        deadline = time.monotonic() + _PATIENCE
+        while self._ask(_END) and time.monotonic() < deadline:
+            time.sleep(_PROMPTNESS)
+        self.close()
+
     def close(self) -> None:
         """Close the connections; whatever runs is ended and rolled back. Again: nothing happens."""
         if self._thread and self._thread.is_alive():
@@ -157,7 +169,7 @@ class Session:
         self._own.close()
         self._watcher.close()
 
-    def __enter__(self) -> Session:
+    def __enter__(self) -> Self:
         """Return the session itself."""
         return self
 
@@ -186,7 +198,7 @@ class Session:
                 done.execute(statement, given or None)
                 if failed and self.idle and label(statement) == "commit":
                     raise SessionError("25P02", "the transaction had failed and was rolled back")
-                return _rows(done)
+                return rows_of(done)
         except psycopg2.Error as error:
             message = error.diag.message_primary or str(error).strip()
             hint = error.diag.message_hint
@@ -232,16 +244,3 @@ def _fulfil(promise: Future[Any], work: Callable[[], Any]) -> None:
         promise.set_result(work())
     except BaseException as error:
         promise.set_exception(error)
-
-
-def _rows(done: cursor) -> Rows | None:
-    if done.description is None:
-        return None
-    columns = tuple(column.name for column in done.description)
-    return Rows(map(_row(columns)._make, done.fetchall()), columns)
-
-
-@lru_cache(100)
-def _row(columns: tuple[str, ...]) -> Any:
-    """Return the class of a row; a column without a name of its own is called by its number."""
-    return namedtuple("row", columns, rename=True)

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections import namedtuple
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
+
+from psycopg2.extensions import cursor
 
 from qlib.lab.database.query import Table
 
@@ -46,6 +50,20 @@ class Rows(list[Any]):
 
     def _table(self) -> Table:
         return Table([tuple(row) for row in self], columns=self.columns, dtype=object)
+
+
+def rows_of(done: cursor) -> Rows | None:
+    """Return what a statement returned; None when it is not of the kind that returns rows."""
+    if done.description is None:
+        return None
+    columns = tuple(column.name for column in done.description)
+    return Rows(map(_row(columns)._make, done.fetchall()), columns)
+
+
+@lru_cache(100)
+def _row(columns: tuple[str, ...]) -> Any:
+    """Return the class of a row; a column without a name of its own is called by its number."""
+    return namedtuple("row", columns, rename=True)
 
 
 @dataclass(frozen=True)

@@ -248,3 +248,13 @@ def test_without_a_database_there_is_no_session(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("QUEUE_DSN", "host=127.0.0.1 port=1 dbname=none")
     with pytest.raises(psycopg2.OperationalError):
         Session("A")
+
+
+def test_a_kill_rolls_back_before_it_returns(a: Session, b: Session) -> None:
+    a.run(PUBLISH)
+    a.kill()
+    assert b.run(PUBLISH) == [(1,)]  # and waits for nobody
+    b.commit()
+    assert sql(COUNT).iat[0, 0] == 1
+    with pytest.raises(SessionError, match="08006"):
+        a.run(PUBLISH)
