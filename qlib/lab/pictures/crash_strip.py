@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.patches import Patch, Rectangle
 
-from qlib.lab.pictures.look import INK, WIDTH, new_axes, titled
+from qlib.lab.pictures.look import INK, WIDTH, legend_below, new_axes, titled
 
 # How often it came about: colour, edge, and the colour of the number in it, as in `strip`.
 _LOOKS = {
@@ -43,16 +43,7 @@ def crash_strip(found: Mapping[str, pd.DataFrame], *, ax: Axes | None = None) ->
         Patch(fc=fill, ec=edge, label=f"{state}: {states[state]}")
         for state, (fill, edge, _) in _LOOKS.items()
     ]
-    ax.legend(
-        handles=handles,
-        ncols=len(handles),
-        frameon=False,
-        fontsize=9,
-        handlelength=1,
-        handleheight=1,
-        loc="upper left",
-        bbox_to_anchor=(0, 0),
-    )
+    legend_below(ax, handles)
     counted = {str(table.columns[1]) for table in found.values()}
     titled(ax, f"{' and '.join(sorted(counted))}, when killed after …")
 
