@@ -5,6 +5,9 @@ from qlib.errors import (
     DefiniteError,
     IndefiniteError,
     InvalidRequest,
+    KeyOrder,
+    LeaseExpired,
+    LeasesOut,
     MessageTooLarge,
     NotSent,
     OffsetOutOfRange,
@@ -21,19 +24,30 @@ from qlib.errors import (
     UnreadableMessage,
 )
 from qlib.handle import Handle
+from qlib.lease import Lease
+from qlib.leased import Acked, DeadLetter, LeasedMessage, LeaseInfo, Nacked
 from qlib.models import Batch, Message, Reset, Subscriber, Topic
 from qlib.publisher import QPublisher
 from qlib.subscriber import QSubscriber
 
 __all__ = [
+    "Acked",
     "Batch",
     "Buffered",
+    "DeadLetter",
     "DefiniteError",
     "Handle",
     "IndefiniteError",
     "InvalidRequest",
+    "KeyOrder",
+    "Lease",
+    "LeaseExpired",
+    "LeaseInfo",
+    "LeasedMessage",
+    "LeasesOut",
     "Message",
     "MessageTooLarge",
+    "Nacked",
     "NotSent",
     "OffsetOutOfRange",
     "OutcomeUnknown",

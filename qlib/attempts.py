@@ -73,19 +73,23 @@ class Attempts:
         if self.outage:
             self._deadline = min(self._deadline, self.outage.end)
 
-    def next(self) -> tuple[Mapping[str, Any], float]:
-        """Return the next attempt's query, and for how many seconds its answer is awaited."""
+    def next(self) -> tuple[Mapping[str, Any], bytes | None, float]:
+        """Return the next attempt's query and body, and for how many seconds its answer is awaited."""
         now = time.monotonic()
         left = self._deadline - now
-        poll, query = 0.0, self.query
+        poll, query, body = 0.0, self.query, self.body
         if self.wait is not None:
             # A poll that lasts as long as we do would be cut off, again and again.
             poll = max(min(self.wait, left - min(_ANSWER_SECONDS, self.timeout)), 0.0)
-            query = {**query, "wait": f"{poll:.3f}".rstrip("0").rstrip(".")}
+            told = f"{poll:.3f}".rstrip("0").rstrip(".")
+            if body is None:
+                query = {**query, "wait": told}
+            else:
+                body = b'%b,"wait":%b}' % (body[:-1], told.encode())  # an object with members
         # The pause before may have overrun the deadline by a hair, and 0 is no valid timeout.
         seconds = max(min(_ANSWER_SECONDS + poll, left), 0.001)
         self._due = now + seconds
-        return query, seconds
+        return query, body, seconds
 
     def pause_after(self, error: QueueError, pause: float) -> float:
         """Return how long to pause before the next attempt; raise what was wrong if that is all."""

@@ -3,6 +3,9 @@
 QueueError
 ├── DefiniteError
 │   ├── InvalidRequest
+│   ├── KeyOrder
+│   ├── LeaseExpired
+│   ├── LeasesOut
 │   ├── MessageTooLarge
 │   ├── NotSent
 │   ├── OffsetOutOfRange
@@ -77,6 +80,22 @@ class IndefiniteError(QueueError):
 
 class InvalidRequest(DefiniteError):
     """The request is not one that the queue understands."""
+
+
+class KeyOrder(DefiniteError):
+    """With order by key, the lease holds an earlier message of the same key; nothing was done."""
+
+
+class LeaseExpired(DefiniteError):
+    """The lease holds these messages no longer; nothing was done.
+
+    It has expired, or they were given back, or it is from before a reset or seek, or lost in a crash
+    of the database. Others may work on them by now.
+    """
+
+
+class LeasesOut(DefiniteError):
+    """Order by key cannot change while messages are leased, delayed or wait; nothing was done."""
 
 
 class MessageTooLarge(DefiniteError):
@@ -161,6 +180,9 @@ _BY_CODE: dict[str, type[DefiniteError]] = {
     "invalid_message": InvalidRequest,
     "invalid_name": InvalidRequest,
     "invalid_request": InvalidRequest,
+    "key_order": KeyOrder,
+    "lease_expired": LeaseExpired,
+    "leases_out": LeasesOut,
     "message_too_large": MessageTooLarge,
     "offset_out_of_range": OffsetOutOfRange,
     "sequence_conflict": SequenceConflict,

@@ -15,13 +15,21 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _ROWS_SHOWN = 10
+_SETTINGS = {
+    "max_attempts": 5,
+    "backoff_seconds": 1.0,
+    "backoff_cap_seconds": 3600.0,
+    "ordered": False,
+}
 _AS_IT_IS = ("key", "headers", "payload")  # what pandas might take for numbers, or for nothing
 
 
 # Dataclasses for those who use them, and Structs for msgspec, which fills those three times as fast.
 
 
-class _Value(Shown, msgspec.Struct, frozen=True):
+class Value(Shown, msgspec.Struct, frozen=True):
+    """What is read from an answer as it is."""
+
     @classmethod
     def from_json(cls, content: bytes) -> Self:
         """Read the server's answer; ValueError or RecursionError when it is no such value."""
@@ -29,7 +37,7 @@ class _Value(Shown, msgspec.Struct, frozen=True):
 
 
 @dataclass(frozen=True, init=False, repr=False, eq=False, match_args=False)
-class Topic(_Value, frozen=True):
+class Topic(Value, frozen=True):
     """A named log, as it was when the server answered.
 
     `floor` is the first offset still kept, `head` the last one (0 when nothing was ever
@@ -55,11 +63,13 @@ class Topics(msgspec.Struct):
 
 
 @dataclass(frozen=True, init=False, repr=False, eq=False, match_args=False)
-class Subscriber(_Value, frozen=True):
+class Subscriber(Value, frozen=True):
     """A durable reader of one topic, as it was when the server answered.
 
     `position` is the last offset acknowledged, `lag` is `head` − `position`, and `epoch` is
-    what an ack has to carry: random at first, it goes up by one at every reset or seek.
+    what an ack has to carry: random at first, it goes up by one at every reset or seek. The rest
+    are the settings of its workers, as `QSubscriber` takes them; they show where they are not the
+    usual ones.
     """
 
     topic: str
@@ -69,7 +79,15 @@ class Subscriber(_Value, frozen=True):
     head: int
     lag: int
     created_at: Moment
-    _untold: ClassVar = frozenset({"epoch", "created_at"})
+    max_attempts: int = 5
+    backoff_seconds: float = 1.0
+    backoff_cap_seconds: float = 3600.0
+    ordered: bool = False
+    _untold: ClassVar = frozenset({"epoch", "created_at", *_SETTINGS})
+
+    def _facts(self) -> list[tuple[str, str]]:
+        settings = ((name, getattr(self, name)) for name in _SETTINGS)
+        return super()._facts() + [(n, repr(it)) for n, it in settings if it != _SETTINGS[n]]
 
 
 class Subscribers(msgspec.Struct):
@@ -79,7 +97,7 @@ class Subscribers(msgspec.Struct):
 
 
 @dataclass(frozen=True, init=False, repr=False, eq=False, match_args=False)
-class Reset(_Value, frozen=True):
+class Reset(Value, frozen=True):
     """A reset of a whole topic: the position that its `subscribers` (a count) were moved to."""
 
     topic: str
@@ -108,7 +126,7 @@ class Message(Shown, msgspec.Struct, frozen=True):
 
     def __eq__(self, other: object) -> bool:
         """Leave out who read it."""
-        if type(other) is not type(self):
+        if not isinstance(other, Message):
             return NotImplemented
         return self._place() == other._place() and self._content() == other._content()
 

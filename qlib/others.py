@@ -39,6 +39,7 @@ class Others:
             self._warned = True
             _log.warning(
                 "another reader fetches as %s, too (%.1f s ago): both get the same messages and do"
-                " the same work; give each a name of its own, or stop one",
+                " the same work; give each a name of its own, or let them share it: sub.work or"
+                " sub.lease",
                 *(self._who, float(told)),
             )

@@ -1,4 +1,4 @@
-"""Where a subscriber goes by a start, a seek or a reset, in the server's words."""
+"""Where a subscriber goes by a start, a seek, a reset or an ack, in the server's words."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import Any, Literal, TypeAlias
 
 from qlib.checks import integer
 from qlib.errors import InvalidRequest
+from qlib.leased import LeasedMessage
+from qlib.models import Message
 
 Place: TypeAlias = Literal["latest", "earliest"] | int | datetime
 
@@ -44,3 +46,29 @@ def beginning(start: Place) -> object:
     if isinstance(start, datetime):
         return {"timestamp": instant(start)}
     return integer(start, _RULE.format("start"))
+
+
+def fetched_place(
+    message: Message | int, topic: str, subscriber: str, epoch: int
+) -> tuple[int, int]:
+    """Return the offset and the epoch that a plain ack carries; of a bare offset this `epoch`.
+
+    Raises InvalidRequest for a message that this subscriber of this topic has not fetched.
+    """
+    if not isinstance(message, Message):
+        return integer(message, "ack takes a message or an offset; of a batch, batch[-1]"), epoch
+    if message.topic != topic:
+        raise InvalidRequest(
+            f"this message is of topic {message.topic!r}, and this subscriber reads {topic!r}"
+        )
+    if isinstance(message, LeasedMessage):
+        raise InvalidRequest("this message is leased: acknowledge it at its lease")
+    # Servers are not compared: two of them may serve one queue, and in another queue a subscriber
+    # of this name has another epoch.
+    if message.subscriber is None or message.epoch is None:
+        raise InvalidRequest("this message was browsed and not fetched; acknowledge its offset")
+    if message.subscriber != subscriber:
+        raise InvalidRequest(
+            f"this message was fetched by {message.subscriber!r}, not by {subscriber!r}"
+        )
+    return message.offset, message.epoch

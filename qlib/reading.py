@@ -25,6 +25,46 @@ class Kept(msgspec.Struct):
     headers: dict[str, Any] | None = None
 
 
+class KeptOut(Kept, kw_only=True):
+    """A message as the answer to a lease has it."""
+
+    attempt: int
+
+
+class Leased(msgspec.Struct):
+    """The answer to a lease; `lease` and `expires_at` are None when there is nothing."""
+
+    topic: str
+    subscriber: str
+    lease: str | None
+    expires_at: Moment | None
+    messages: list[KeptOut]
+
+    def __post_init__(self) -> None:
+        """Refuse messages without a lease, and a lease without messages."""
+        told = {bool(it) for it in (self.lease, self.expires_at, self.messages)}
+        if len(told) > 1:
+            raise ValueError("a lease has an id, an end and messages")
+
+
+class Extended(msgspec.Struct):
+    """The answer to an extension."""
+
+    expires_at: Moment
+
+
+class Redriven(msgspec.Struct):
+    """How many dead letters were redriven."""
+
+    redriven: int
+
+
+class Removed(msgspec.Struct):
+    """How many dead letters were removed."""
+
+    removed: int
+
+
 class Found(msgspec.Struct):
     """The answer to a fetch; that to a browse tells of no subscriber."""
 
@@ -49,8 +89,8 @@ class Stored(msgspec.Struct):
     last_offset: int
 
 
-class Acked(msgspec.Struct):
-    """The answer to an ack."""
+class Moved(msgspec.Struct):
+    """The answer to a plain ack."""
 
     position: int
 

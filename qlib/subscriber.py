@@ -5,24 +5,26 @@ from __future__ import annotations
 from collections.abc import Generator
 from functools import partial
 from time import monotonic
+from typing import Any
 
 from qlib import consumer
 from qlib.answers import nothing
 from qlib.attempts import Outage
-from qlib.checks import integer, name, seconds
-from qlib.errors import InvalidRequest, UnreadableMessage
+from qlib.checks import integer, name, seconds, text
+from qlib.errors import UnreadableMessage
 from qlib.models import Batch, Message, Subscriber
 from qlib.others import Others
-from qlib.places import Place, beginning, target
-from qlib.reading import Acked, read
+from qlib.places import Place, beginning, fetched_place, target
+from qlib.reading import Moved, read
 from qlib.salvage import salvaged
 from qlib.transport import Reply, Transport
 from qlib.values import to_json
+from qlib.workers import Workers, settings
 
 _LONGEST_WAIT = 60.0
 
 
-class QSubscriber:
+class QSubscriber(Workers):
     """Reads a topic under a durable name, at its own position.
 
     Subscribes at once: a new name begins at `start`, which is "latest", "earliest", a position, or
@@ -31,12 +33,20 @@ class QSubscriber:
     is True when it is new, so that `start` counted, and False when it was there; None when nobody
     knows, since the answer to a first attempt was lost.
 
-    One reader at a time: two under one name share the position. Most messages come to both, which do the
-    same work, and an ack of one also passes over what the other has not got. When the
-    server sees another one at work, a warning says so, once, to the logger "qlib" (best effort:
-    servers do not tell each other). Threads that share one QSubscriber are one reader. `url`,
-    `token` and `timeout` are those of QPublisher. Every method raises the errors of `qlib.errors`;
-    TopicNotFound and SubscriberNotFound come from any of them.
+    One reader at a time fetches or consumes: two under one name get the same messages, and an ack of
+    one also passes over what the other has not got. When the server sees another one, a warning says
+    so, once, to the logger "qlib" (best effort: servers do not tell each other). Threads that share
+    one QSubscriber are one reader.
+
+    Any number of workers share the messages: each leases some for itself, by `work` or `lease`.
+    `worker` is what people see as its name. Of a new subscriber a message is a dead letter after
+    `max_attempts` (5). One that is given back is due again after `backoff` seconds (1), twice as long
+    with each further attempt, up to `backoff_cap` (3600), less up to a half by chance. When
+    `ordered`, messages of one key are worked on one after the other. One that is there keeps its
+    settings: `configure` changes them.
+
+    `url`, `token` and `timeout` are those of QPublisher. Every method raises the errors of
+    `qlib.errors`; TopicNotFound and SubscriberNotFound come from any of them.
     """
 
     def __init__(
@@ -45,6 +55,11 @@ class QSubscriber:
         subscriber: str | None = None,
         start: Place = "latest",
         *,
+        worker: str | None = None,
+        max_attempts: int | None = None,
+        backoff: float | None = None,
+        backoff_cap: float | None = None,
+        ordered: bool | None = None,
         url: str | None = None,
         token: str | None = None,
         timeout: float = 30.0,
@@ -53,10 +68,12 @@ class QSubscriber:
 
         After OutcomeUnknown without a name, a subscriber that nobody reads may be left over.
         """
-        fields = (
+        fields: dict[str, Any] = (
             {} if subscriber is None else {"subscriber": name(subscriber, "a subscriber's name")}
         )
+        fields |= settings(max_attempts, backoff, backoff_cap, ordered)
         body = to_json(fields | {"start": beginning(start)}, "the subscription")
+        self._worker = None if worker is None else text(worker, "worker")
         self._transport = Transport(url, token, timeout, named=True)
         subscribed = self._transport.request(
             "POST",
@@ -101,10 +118,6 @@ class QSubscriber:
     def lag(self) -> int:
         """How many messages are not acknowledged yet, asked from the server each time."""
         return self.info().lag
-
-    def info(self) -> Subscriber:
-        """Return the subscriber as it is now."""
-        return self._transport.request("GET", self._path, Subscriber.from_json)
 
     def fetch(self, limit: int = 100, wait: float = 0.0, *, after: int | None = None) -> Batch:
         """Return up to `limit` messages after the position, and move nothing.
@@ -165,22 +178,7 @@ class QSubscriber:
 
     def _place(self, message: Message | int) -> tuple[int, int]:
         """Return the offset and the epoch that an ack carries; InvalidRequest if it is not ours."""
-        if not isinstance(message, Message):
-            rule = "ack takes a message or an offset; of a batch, batch[-1]"
-            return integer(message, rule), self._epoch
-        if message.topic != self.topic:
-            raise InvalidRequest(
-                f"this message is of topic {message.topic!r}, and this subscriber reads {self.topic!r}"
-            )
-        # Servers are not compared: two of them may serve one queue, and in another queue a
-        # subscriber of this name has another epoch.
-        if message.subscriber is None or message.epoch is None:
-            raise InvalidRequest("this message was browsed and not fetched; acknowledge its offset")
-        if message.subscriber != self.subscriber:
-            raise InvalidRequest(
-                f"this message was fetched by {message.subscriber!r}, not by {self.subscriber!r}"
-            )
-        return message.offset, message.epoch
+        return fetched_place(message, self.topic, self.subscriber, self._epoch)
 
     def _acknowledge(self, offset: int, epoch: int | None, outage: Outage | None = None) -> int:
         fields = {"offset": offset, "epoch": epoch}
@@ -245,4 +243,4 @@ class QSubscriber:
 
 
 def _position(answer: bytes) -> int:
-    return read(Acked, answer).position
+    return read(Moved, answer).position

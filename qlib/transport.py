@@ -98,8 +98,9 @@ class Transport:
         `path` holds names. `read` gets the answer's bytes and may raise TypeError, ValueError or
         RecursionError when they break the contract; `salvage` may then still make something of
         them (False: of the first ones), or None. `heard` is told what came beside a good answer.
-        `wait` is the long poll's length in seconds, granted on top of the timeout. An `outage` ends
-        the attempts with it, and is told when it begins.
+        `wait` is the long poll's length in seconds, granted on top of the timeout, and travels in the
+        query, or in the JSON object that is the body. An `outage` ends the attempts with it, and is
+        told when it begins.
 
         A request that was surely not done because the server is unavailable is sent again; one of
         unknown outcome only when it is a GET or `repeatable`; a long poll then asks for no more
@@ -143,10 +144,10 @@ class Transport:
         raise AssertionError  # the pauses never end
 
     def _exchange(self, attempts: Attempts) -> Received:
-        query, seconds = attempts.next()
+        query, body, seconds = attempts.next()
         target = f"{attempts.target}?{urlencode(query)}" if query else attempts.target
         try:
-            return self._session.exchange(attempts.method, target, attempts.body, seconds)
+            return self._session.exchange(attempts.method, target, body, seconds)
         except FAILURES as error:
             raise answers.failure(error, self.url) from error
 

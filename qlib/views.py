@@ -21,6 +21,7 @@ class Shown:
 
     __slots__ = ()
     _untold: ClassVar[frozenset[str]] = frozenset()
+    _noun: ClassVar[str] = ""
 
     @classmethod
     def _told(cls) -> list[str]:
@@ -46,7 +47,7 @@ Kind = TypeVar("Kind", bound=Shown)
 
 
 class Listing(list[Kind]):
-    """A list of topics or subscribers, which a notebook shows as a table."""
+    """A list of values of one kind, which a notebook shows as a table."""
 
     def __init__(self, kind: type[Kind], values: Iterable[Kind]) -> None:
         """Hold values of one kind, if any."""
@@ -54,7 +55,8 @@ class Listing(list[Kind]):
         self._kind = kind
 
     def _repr_html_(self) -> str:
-        caption = f"{len(self)} {self._kind.__name__.lower()}{'s' * (len(self) != 1)}"
+        noun = self._kind._noun or self._kind.__name__.lower()
+        caption = f"{len(self)} {noun}{'s' * (len(self) != 1)}"
         return table(caption, self._kind._told(), self, _LINES_SHOWN)
 
 

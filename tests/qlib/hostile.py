@@ -244,6 +244,41 @@ def fetched(*offsets: int, epoch: int = 1, position: int = 0) -> Step:
     return answer({**names, "position": position, "epoch": epoch, "head": 99, "messages": messages})
 
 
+LEASES = f"{PATH}/billing/leases"
+EXPIRED = problem(409, "lease_expired")
+
+
+def leased(
+    *offsets: int, lease: str = "7-11", attempt: int = 1, keys: dict[int, str] | None = None
+) -> Step:
+    """Answer a lease with these offsets, or with nothing; a payload is its offset times ten."""
+    messages = [
+        message(offset, offset * 10)
+        | {"attempt": attempt}
+        | ({"key": keys[offset]} if keys and offset in keys else {})
+        for offset in offsets
+    ]
+    held = {"lease": lease, "expires_at": TIME} if offsets else {"lease": None, "expires_at": None}
+    return answer({"topic": "orders", "subscriber": "billing", **held, "messages": messages})
+
+
+def done(acked: int, position: int = 0) -> Step:
+    """Answer the ack of a lease."""
+    return answer(
+        {"acked": acked, "position": position, "epoch": 1, "head": 99, "lag": 99 - position}
+    )
+
+
+def given_back(nacked: int, dead: int = 0) -> Step:
+    """Answer what gives messages of a lease back."""
+    return answer({"nacked": nacked, "dead": dead})
+
+
+def asked(state: Hostile, verb: str, lease: str = "7-11") -> list[Any]:
+    """Return the bodies of what was asked of a lease."""
+    return [seen.body for seen in state.seen if seen.path == f"{LEASES}/{lease}/{verb}"]
+
+
 def acked(position: int, epoch: int = 1) -> Step:
     """Answer an ack."""
     return answer({"position": position, "epoch": epoch, "head": 99, "lag": 99 - position})

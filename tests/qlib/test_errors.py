@@ -16,6 +16,9 @@ CODES = {
     "topic_exists": (409, errors.TopicExists),
     "offset_out_of_range": (409, errors.OffsetOutOfRange),
     "stale_epoch": (409, errors.StaleEpoch),
+    "lease_expired": (409, errors.LeaseExpired),
+    "key_order": (409, errors.KeyOrder),
+    "leases_out": (409, errors.LeasesOut),
     "sequence_conflict": (409, errors.SequenceConflict),
     "message_too_large": (413, errors.MessageTooLarge),
     "body_too_large": (413, errors.MessageTooLarge),
@@ -47,7 +50,7 @@ def drawing(cls: type, indent: str = "") -> list[str]:
 def test_tree_is_drawn_as_it_is():
     drawn = "\n".join(["QueueError", *drawing(QueueError)])
     assert f"\n\n{drawn}\n\n" in errors.__doc__
-    assert drawn.count("\n") + 1 == len(CLASSES) == 17
+    assert drawn.count("\n") + 1 == len(CLASSES) == 20
 
 
 def test_every_error_is_definite_or_indefinite_and_says_so_in_words():

@@ -10,14 +10,23 @@ import qlib
 def test_all_is_exactly_this():
     assert qlib.__all__ == sorted(qlib.__all__)
     assert qlib.__all__ == [
+        "Acked",
         "Batch",
         "Buffered",
+        "DeadLetter",
         "DefiniteError",
         "Handle",
         "IndefiniteError",
         "InvalidRequest",
+        "KeyOrder",
+        "Lease",
+        "LeaseExpired",
+        "LeaseInfo",
+        "LeasedMessage",
+        "LeasesOut",
         "Message",
         "MessageTooLarge",
+        "Nacked",
         "NotSent",
         "OffsetOutOfRange",
         "OutcomeUnknown",

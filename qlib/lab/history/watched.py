@@ -13,6 +13,7 @@ from qlib import batches, consumer
 from qlib.attempts import Outage
 from qlib.buffered import Buffered
 from qlib.lab.history.operation import Recorder, messages, values
+from qlib.lab.history.watched_workers import WatchedWorkers
 from qlib.models import Batch, Message, Reset, Subscriber, Topic
 from qlib.places import Place
 from qlib.publisher import QPublisher
@@ -152,7 +153,7 @@ class WatchedPublisher(_Watched):
         return self._recorder.call("subscribers", topic, lambda: self._client.subscribers(topic))
 
 
-class WatchedSubscriber(_Watched):
+class WatchedSubscriber(_Watched, WatchedWorkers):
     """A QSubscriber whose every operation is recorded; see there for the methods."""
 
     def __init__(self, client: QSubscriber, recorder: Recorder) -> None:
@@ -161,7 +162,7 @@ class WatchedSubscriber(_Watched):
         self._client = client
         self.topic, self.subscriber = client.topic, client.subscriber
         self.created = client.created
-        self._call = partial(recorder.call, topic=client.topic, subscriber=client.subscriber)
+        self._transport, self._path, self._worker = client._transport, client._path, client._worker
         self._call("subscribe", act=client.info, told=_standing)
 
     def __enter__(self) -> WatchedSubscriber:

@@ -1,0 +1,200 @@
+"""What several workers do that share a subscriber's messages: the other half of QSubscriber."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any, TypeAlias
+
+from qlib.attempts import Outage
+from qlib.checks import integer
+from qlib.checks import seconds as within
+from qlib.errors import InvalidRequest
+from qlib.lease import Lease, lasting
+from qlib.leased import Acked, DeadLetter, DeadLetters, LeaseInfo, LeaseInfos, Nacked
+from qlib.models import Message, Subscriber
+from qlib.reading import Extended, Leased, Redriven, Removed, read
+from qlib.transport import Transport
+from qlib.values import to_json
+from qlib.views import Listing
+
+Offsets: TypeAlias = Iterable[int | Message | DeadLetter]
+
+_LONGEST_WAIT = 60.0
+_OFFSETS = "offsets are offsets, or dead letters"
+_AFTER = "after is an offset"
+_LONGEST_NAME = 200
+
+
+class Workers:
+    """Leases, and what became of them."""
+
+    topic: str
+    subscriber: str
+    _transport: Transport
+    _path: tuple[str, ...]
+    _worker: str | None
+
+    def info(self) -> Subscriber:
+        """Return the subscriber as it is now."""
+        return self._transport.request("GET", self._path, Subscriber.from_json)
+
+    @property
+    def worker(self) -> str:
+        """What people see as the holder of a lease: by default host and process."""
+        return self._worker or f"{socket.gethostname()}-{os.getpid()}"[-_LONGEST_NAME:]
+
+    def lease(self, limit: int = 1, seconds: float = 30.0, wait: float = 0.0) -> Lease:
+        """Return up to `limit` messages that no other worker gets for so many `seconds`.
+
+        First come those that were given back, or not acknowledged in time. Waits up to `wait`
+        seconds (at most 60) for the first one; the lease is empty, and false, when none came. What
+        a crash has brought to its last attempt comes alone. Raises InvalidRequest; OffsetOutOfRange
+        when the next message is no longer kept.
+
+        A lease of unknown outcome is not asked for again: after OutcomeUnknown messages may be out,
+        for nobody, until they expire. None is lost by that, as by a worker that dies; they come
+        again as one attempt more. So it is with the visibility timeout of Amazon SQS and the
+        acquisition lock of Kafka's share groups (KIP-932).
+        """
+        rule = "wait must lie between 0 and 60 seconds"
+        wait = within(wait, rule, lambda s: 0 <= s <= _LONGEST_WAIT)
+        limit, lasts = integer(limit, "limit is an integer"), lasting(seconds, 30.0)
+        return Lease(self, self._lease(limit, lasts, wait), lasts)
+
+    def dead(self, after: int | None = None, limit: int = 100) -> list[DeadLetter]:
+        """Return the first `limit` dead letters behind the offset `after`, or fewer large ones."""
+        query = _page(limit) if after is None else {**_page(limit), "after": integer(after, _AFTER)}
+        path = (*self._path, "dead")
+        found = self._transport.request("GET", path, lambda it: read(DeadLetters, it), query=query)
+        return Listing(DeadLetter, found.dead)
+
+    def redrive(self, offsets: Offsets | None = None, limit: int = 1000) -> int:
+        """Give dead letters to the workers again, by default the first `limit`; return how many.
+
+        They are due at once, in the order of their offsets, with their attempts counted anew; they
+        come to this subscriber alone, and regardless of order by key. Never sent twice when it may
+        have happened.
+        """
+        body = _chosen(offsets, limit)
+        path = (*self._path, "dead", "redrive")
+        return self._transport.request("POST", path, _redriven, body=body)
+
+    def remove_dead(self, offsets: Offsets | None = None, limit: int = 1000) -> int:
+        """Remove dead letters for good, by default the first `limit`, and return how many.
+
+        Never sent twice when it may have happened.
+        """
+        body = _chosen(offsets, limit)
+        return self._transport.request("DELETE", (*self._path, "dead"), _removed, body=body)
+
+    def leases(self, after: str | None = None, limit: int = 100) -> list[LeaseInfo]:
+        """Return the first `limit` leases that are out behind the number `after`, as made."""
+        query = _page(limit) if after is None else {**_page(limit), "after": after}
+        path = (*self._path, "leases")
+        found = self._transport.request("GET", path, lambda it: read(LeaseInfos, it), query=query)
+        return Listing(LeaseInfo, found.leases)
+
+    def configure(
+        self,
+        *,
+        max_attempts: int | None = None,
+        backoff: float | None = None,
+        backoff_cap: float | None = None,
+        ordered: bool | None = None,
+    ) -> Subscriber:
+        """Change the settings that are given, and return the subscriber as it is then.
+
+        They are those of QSubscriber, and count from the next nack or expiry on. Raises
+        InvalidRequest; LeasesOut when `ordered` changes while any message is leased, delayed or
+        waits for another one of its key: a seek to the position makes them free.
+        """
+        return self._configure(settings(max_attempts, backoff, backoff_cap, ordered))
+
+    def _configure(self, fields: dict[str, Any]) -> Subscriber:
+        body = to_json(fields, "the settings")
+        return self._transport.request(
+            "PATCH", self._path, Subscriber.from_json, body=body, repeatable=True
+        )
+
+    def _lease(
+        self, limit: int, seconds: float, wait: float, outage: Outage | None = None
+    ) -> Leased:
+        fields = {"worker": self.worker, "limit": limit, "lease_seconds": seconds}
+        return self._transport.request(
+            "POST",
+            (*self._path, "leases"),
+            lambda it: read(Leased, it),
+            body=to_json(fields, "the lease"),
+            wait=wait,
+            outage=outage,
+        )
+
+    def _ack_lease(
+        self, lease: str, offsets: Sequence[int] | None, outage: Outage | None = None
+    ) -> Acked:
+        body = to_json({} if offsets is None else {"offsets": offsets}, "the ack")
+        path = (*self._path, "leases", lease, "ack")
+        return self._transport.request(
+            "POST", path, Acked.from_json, body=body, repeatable=True, outage=outage
+        )
+
+    def _nack(self, lease: str, fields: dict[str, Any], outage: Outage | None = None) -> Nacked:
+        path = (*self._path, "leases", lease, "nack")
+        body = to_json(fields, "what is given back")
+        return self._transport.request(
+            "POST", path, Nacked.from_json, body=body, repeatable=True, outage=outage
+        )
+
+    def _extend(self, lease: str, seconds: float, outage: Outage | None = None) -> datetime:
+        path = (*self._path, "leases", lease, "extend")
+        body = to_json({"lease_seconds": seconds}, "the extension")
+        return self._transport.request(
+            "POST", path, _expires_at, body=body, repeatable=True, outage=outage
+        )
+
+
+def settings(
+    max_attempts: int | None, backoff: float | None, backoff_cap: float | None, ordered: bool | None
+) -> dict[str, Any]:
+    """Return the settings that are given, in the server's words. Raises InvalidRequest."""
+    given: dict[str, Any] = {}
+    if max_attempts is not None:
+        given["max_attempts"] = integer(max_attempts, "max_attempts is an integer")
+    for name, value in (("backoff", backoff), ("backoff_cap", backoff_cap)):
+        if value is not None:
+            rule = f"{name} is a number of seconds from 0 on"
+            given[f"{name}_seconds"] = within(value, rule, lambda s: s >= 0)
+    if ordered is not None:
+        if not isinstance(ordered, bool):
+            raise InvalidRequest(f"ordered is True or False, not {ordered!r:.80}")
+        given["ordered"] = ordered
+    return given
+
+
+def _page(limit: int) -> dict[str, Any]:
+    return {"limit": integer(limit, "limit is an integer")}
+
+
+def _chosen(offsets: Offsets | None, limit: int) -> bytes:
+    fields: dict[str, Any] = _page(limit)
+    if offsets is not None:
+        fields["offsets"] = [
+            it.offset if isinstance(it, Message | DeadLetter) else integer(it, _OFFSETS)
+            for it in offsets
+        ]
+    return to_json(fields, "what is chosen")
+
+
+def _redriven(answer: bytes) -> int:
+    return read(Redriven, answer).redriven
+
+
+def _removed(answer: bytes) -> int:
+    return read(Removed, answer).removed
+
+
+def _expires_at(answer: bytes) -> datetime:
+    return read(Extended, answer).expires_at
