@@ -7,83 +7,46 @@ has given up the answer, not the work: it may still be done.
 
 from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
+from server.engines.values import (
+    Ack,
+    Acked,
+    Batch,
+    Fetch,
+    Fetched,
+    Health,
+    Lag,
+    Lease,
+    LeaseAck,
+    LeaseAcked,
+    Leased,
+    Nack,
+    Nacked,
+    Published,
+    Workload,
+    WorkSettings,
+)
 
-class Batch(NamedTuple):
-    """So many messages to publish: payloads and headers as the text of JSON arrays, keys as many or none at all.
-
-    `producer` and `sequence` number the publish.
-    """
-
-    payloads: str
-    length: int
-    keys: list[str | None] | None = None
-    headers: str | None = None
-    producer: str | None = None
-    sequence: int | None = None
-
-
-class Published(NamedTuple):
-    """Where a batch was stored; `duplicate` when an earlier publish with the same numbers had stored it."""
-
-    first_offset: int
-    last_offset: int
-    duplicate: bool
-
-
-class Fetch(NamedTuple):
-    """What a subscriber wants to read: from its position on, or after another offset; in one epoch only, if given."""
-
-    subscriber: str
-    limit: int
-    after: int | None = None
-    epoch: int | None = None
-
-
-class Fetched(NamedTuple):
-    """A run of messages, as JSON text without the brackets, empty when there is none.
-
-    `position` and `epoch` are the subscriber's in a fetch; a browse has the topic's `floor` as its position.
-    """
-
-    position: int
-    epoch: int
-    head: int
-    messages: str
-
-
-class Ack(NamedTuple):
-    """Everything up to `offset` is done; the epoch is the one of the fetch."""
-
-    subscriber: str
-    offset: int
-    epoch: int
-
-
-class Acked(NamedTuple):
-    """A subscriber after an ack."""
-
-    position: int
-    epoch: int
-    head: int
-    lag: int
-
-
-class Lag(NamedTuple):
-    """How far behind a subscriber is, in messages and in seconds."""
-
-    topic: str
-    subscriber: str
-    messages: int
-    seconds: float
-
-
-class Health(NamedTuple):
-    """Which `engine` it is, in words; `unsafe` names the settings that break the promise of durability."""
-
-    engine: str
-    unsafe: list[str]
+__all__ = [
+    "Ack",
+    "Acked",
+    "Batch",
+    "Engine",
+    "Fetch",
+    "Fetched",
+    "Health",
+    "Lag",
+    "Lease",
+    "LeaseAck",
+    "LeaseAcked",
+    "Leased",
+    "Nack",
+    "Nacked",
+    "Published",
+    "WorkSettings",
+    "Workload",
+]
 
 
 class Engine(Protocol):
@@ -108,9 +71,13 @@ class Engine(Protocol):
         """Read without a subscriber."""
 
     async def subscribe(
-        self, topic: str, subscriber: str | None, start: str | int | datetime
+        self,
+        topic: str,
+        subscriber: str | None,
+        start: str | int | datetime,
+        settings: WorkSettings | None = None,
     ) -> tuple[str, bool]:
-        """Make or find a subscriber; return it and whether it is new."""
+        """Make or find a subscriber; return it and whether it is new: only then the settings are taken."""
 
     async def subscribers(self, topic: str, after: str | None, limit: int) -> str:
         """Return a page of subscribers, without the brackets."""
@@ -126,6 +93,40 @@ class Engine(Protocol):
 
     async def ack(self, topic: str, acks: Sequence[Ack]) -> list[Acked]:
         """Move positions forward in one transaction: all of them or none."""
+
+    async def lease(self, topic: str, leases: Sequence[Lease]) -> list[Leased]:
+        """Lease messages to workers of one subscriber, in no more bytes than for one, but at least one message each."""
+
+    async def ack_leases(self, topic: str, acks: Sequence[LeaseAck]) -> list[LeaseAcked]:
+        """Say of messages of leases that they are done, in one transaction: all of them or none."""
+
+    async def nack(self, topic: str, nack: Nack) -> Nacked:
+        """Give messages of a lease back."""
+
+    async def extend(self, topic: str, subscriber: str, lease: str, seconds: float) -> str:
+        """Hold what is left of a lease for longer; return until when."""
+
+    async def leases(self, topic: str, subscriber: str, after: int | None, limit: int) -> str:
+        """Return a page of leases, without the brackets."""
+
+    async def dead(self, topic: str, subscriber: str, after: int | None, limit: int) -> str:
+        """Return a page of dead letters, without the brackets."""
+
+    async def redrive(
+        self, topic: str, subscriber: str, offsets: list[int] | None, limit: int
+    ) -> int:
+        """Give dead letters to the workers again; return how many."""
+
+    async def remove_dead(
+        self, topic: str, subscriber: str, offsets: list[int] | None, limit: int
+    ) -> int:
+        """Remove dead letters for good; return how many."""
+
+    async def configure(self, topic: str, subscriber: str, settings: WorkSettings) -> str:
+        """Change settings of a subscriber, those that are given; return it."""
+
+    async def workloads(self) -> list[Workload]:
+        """Return what the workers of each subscriber that has, or had, any are at."""
 
     async def seek(
         self,

@@ -55,8 +55,33 @@ Limit = Annotated[
 _OBJECT = {"type": "object", "additionalProperties": True}  # or a made client would read no member
 Object = Annotated[dict[str, Any], Meta(extra_json_schema=_OBJECT)]
 Headers = Annotated[msgspec.Raw, Meta(extra_json_schema={"anyOf": [_OBJECT, {"type": "null"}]})]
+Offsets = Annotated[
+    list[Annotated[int, Meta(ge=1, le=LARGEST)]],
+    Meta(min_length=1, max_length=MAX_LIMIT),
+    rule("an array of 1 to 10,000 offsets"),
+]
+Worker = Annotated[
+    str,
+    Meta(max_length=200, description="a label for people"),
+    rule("a text of at most 200 characters"),
+]
+LeaseSeconds = Annotated[
+    float, Meta(ge=0.001, le=43_200), rule("a number of seconds from 0.001 to 43,200")
+]
+Delay = Annotated[float, Meta(ge=0, le=604_800), rule("a number of seconds from 0 to 604,800")]
+Words = Annotated[
+    str,
+    Meta(max_length=10_000, description="why, in the worker's words"),
+    rule("a text of at most 10,000 characters"),
+]
+MaxAttempts = Annotated[
+    int,
+    Meta(ge=1, le=10_000, description="how often a message is leased before it is a dead letter"),
+    rule("an integer from 1 to 10,000"),
+]
+Attempt = Annotated[int, Meta(ge=1, description="how often it was leased in this epoch")]
 Producer = Annotated[str, Meta(min_length=1, max_length=200), rule("a text of 1 to 200 characters")]
-Sequence = Annotated[int, Meta(ge=0, le=LARGEST), _FROM_0]
+Number = Annotated[int, Meta(ge=0, le=LARGEST), _FROM_0]
 Wait = Annotated[
     float, Meta(ge=0, le=60, description="seconds"), rule("a number of seconds from 0 to 60")
 ]

@@ -11,7 +11,7 @@ from server.http.request import Received
 
 # All that asks the engine, and so may wait: Flask's few threads are for what does not.
 HOT: tuple[str, ...] = tuple(one.name for one in OPERATIONS if one.name != "openapi")
-_OFTEN = ("publish", "fetch", "ack")
+_OFTEN = ("publish", "fetch", "ack", "lease", "ack_lease")
 
 
 class HotRoutes:

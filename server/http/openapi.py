@@ -143,7 +143,7 @@ def _by_nature(one: Operation) -> set[str]:
     codes = {"unauthorized"} if one.secured else set()
     if "<" in one.rule:
         codes |= {"invalid_name", "not_found"}
-    if one.method == "POST":
+    if one.body is not None:
         codes |= {
             "invalid_json",
             "length_required",

@@ -10,16 +10,18 @@ from msgspec import Meta
 
 from server.http.fields import (
     Count,
+    Delay,
     Description,
     Epoch,
     Headers,
     Limit,
+    MaxAttempts,
     Name,
+    Number,
     Object,
     Offset,
     Position,
     Producer,
-    Sequence,
     Timestamp,
     Wait,
     rule,
@@ -60,7 +62,7 @@ class Batch(Body):
         Annotated[list[Headers], rule("an array with an object or null for each payload")] | None
     ) = None
     producer: Producer | None = None
-    sequence: Sequence | None = None
+    sequence: Number | None = None
 
 
 class At(Body):
@@ -69,7 +71,16 @@ class At(Body):
     timestamp: Timestamp
 
 
-class NewSubscriber(Body):
+class Settings(Body):
+    """How a subscriber's workers work; what is not given is as it is, or as usual."""
+
+    max_attempts: MaxAttempts | None = None
+    backoff_seconds: Delay | None = None
+    backoff_cap_seconds: Delay | None = None
+    ordered: Annotated[bool, rule("true or false")] | None = None
+
+
+class NewSubscriber(Settings):
     """Subscribe; without a name one is made up."""
 
     subscriber: Name | None = None
@@ -112,32 +123,6 @@ class FetchQuery(Body):
     epoch: Epoch | None = None
 
 
-class FetchHeaders(msgspec.Struct):
-    """Who fetches."""
-
-    client: (
-        Annotated[
-            Name,
-            Meta(description="who fetches: a random name, the same for all fetches of one client"),
-        ]
-        | None
-    ) = msgspec.field(default=None, name="Queue-Client")
-
-
-class FetchedHeaders(msgspec.Struct):
-    """Who else does."""
-
-    other_client: Annotated[
-        float,
-        Meta(
-            ge=0,
-            le=60,
-            description="for how many seconds no other Queue-Client has fetched for this subscriber; only when one did "
-            "within the last minute through this server, as far as it remembers: best effort",
-        ),
-    ] = msgspec.field(name="Queue-Other-Client")
-
-
 class Topic(msgspec.Struct):
     """A topic."""
 
@@ -165,6 +150,10 @@ class Subscriber(msgspec.Struct):
     head: Position
     lag: Count
     created_at: Timestamp
+    max_attempts: MaxAttempts
+    backoff_seconds: Delay
+    backoff_cap_seconds: Delay
+    ordered: bool
 
 
 class Subscribers(msgspec.Struct):

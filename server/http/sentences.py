@@ -18,7 +18,11 @@ _PLACE = re.compile(r" - at `\$\.?([^`]*)`\Z")
 _MISSING = re.compile(r"Object missing required field `(\w+)`")
 _UNKNOWN = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)
 _PART = re.compile(r"[\w-]+")  # a header's name has hyphens
-_SUBJECTS = {"topic": "a topic's name", "subscriber": "a subscriber's name"}
+_SUBJECTS = {
+    "topic": "a topic's name",
+    "subscriber": "a subscriber's name",
+    "lease": "a lease's id",
+}
 _LONGEST = 60
 _NOTHING = object()
 

@@ -1,50 +1,44 @@
 """The engine on PostgreSQL: one SQL function a verb, one statement and one round trip a call."""
 
-from collections.abc import AsyncIterator, Hashable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import ExitStack, closing
 from datetime import datetime
 from typing import Any
 
 import psycopg2
 
-from server.engines import Ack, Acked, Batch, Fetch, Fetched, Health, Lag, Published
-from server.engines.errors import EngineError, Unavailable
+from server.engines import (
+    Ack,
+    Acked,
+    Batch,
+    Fetch,
+    Fetched,
+    Health,
+    Lag,
+    Published,
+    WorkSettings,
+)
+from server.engines.errors import Unavailable
+from server.engines.postgres.calls import columns
 from server.engines.postgres.connecting import connect
-from server.engines.postgres.driven import Rows
-from server.engines.postgres.failures import did_not_happen, problem
+from server.engines.postgres.failures import problem
 from server.engines.postgres.joining import joined, parted, runs
+from server.engines.postgres.objects import SUBSCRIBER, TOPIC
 from server.engines.postgres.pool import Pool
+from server.engines.postgres.work import BRIEFLY, Work
 
 CHANNEL = "queue_topics"
-_ATTEMPTS = 3
 _HEARTBEAT = 0.25
 _MOST_BYTES = 8 * 2**20  # that a fetch reads
-_BRIEFLY = "set_config('lock_timeout', '200ms', true) <> ''"  # true; for this transaction alone
 
 
-def _rfc3339(column: str) -> str:
-    return f"""to_char({column} at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')"""
-
-
-TOPIC = f"""json_build_object('topic', t.topic, 'description', t.description,
-    'created_at', {_rfc3339("t.created_at")}, 'floor', t.floor, 'head', t.head,
-    'subscribers', t.subscribers)::text"""
-SUBSCRIBER = f"""json_build_object('topic', s.topic, 'subscriber', s.subscriber,
-    'position', s."position", 'epoch', s.epoch, 'head', s.head, 'lag', s.head - s."position",
-    'created_at', {_rfc3339("s.created_at")})::text"""
-
-
-def _columns(rows: Sequence[tuple[Any, ...]]) -> list[list[Any]]:
-    return [list(column) for column in zip(*rows, strict=True)]
-
-
-class PostgresEngine:
+class PostgresEngine(Work):
     """The queue in a PostgreSQL database; any number of engines may share one."""
 
     def __init__(self, dsn: str, *, pool_size: int = 16, patience: float = 5.0) -> None:
         """Open nothing yet. `patience` is how long, in seconds, a call waits for a free connection."""
+        super().__init__(dsn, pool_size, patience)
         self._dsn = dsn
-        self._pool = Pool(dsn, pool_size, patience)
         self._announcer = Pool(dsn, 1, patience, synchronous_commit="off")
         self._announcing = 0  # its process in the database: we need not hear what we said
 
@@ -87,16 +81,21 @@ class PostgresEngine:
         return Fetched(*await self._read(sql, topic, offset, limit))
 
     async def subscribe(
-        self, topic: str, subscriber: str | None, start: str | int | datetime
+        self,
+        topic: str,
+        subscriber: str | None,
+        start: str | int | datetime,
+        settings: WorkSettings | None = None,
     ) -> tuple[str, bool]:
         """Make or find a subscriber; return it and whether it is new."""
         sql = f"""select {SUBSCRIBER}, r.created
-                  from queue.subscribe(%s, %s, %s, %s::bigint, %s::timestamptz) r,
+                  from queue.subscribe(%s, %s, %s, %s::bigint, %s::timestamptz, %s, %s, %s, %s) r,
                        lateral (select (r.subscriber).*) s"""
         word = start if isinstance(start, str) else None
         offset = start if isinstance(start, int) else None
         timestamp = start if isinstance(start, datetime) else None
-        row = await self._write(sql, topic, subscriber, word, offset, timestamp)
+        given = settings or WorkSettings()
+        row = await self._write(sql, topic, subscriber, word, offset, timestamp, *given)
         return str(row[0]), bool(row[1])
 
     async def subscribers(self, topic: str, after: str | None, limit: int) -> str:
@@ -119,7 +118,7 @@ class PostgresEngine:
         sql = """select f.* from unnest(%s::text[], %s::int[], %s::bigint[], %s::bigint[])
                       with ordinality b(subscriber, "limit", after, epoch, n),
                   queue.fetch_json(%s, b.subscriber, b."limit", b.after, %s, b.epoch) f order by b.n"""
-        values = [*_columns(fetches), topic, _MOST_BYTES // len(fetches)]
+        values = [*columns(fetches), topic, _MOST_BYTES // len(fetches)]
         found = await self._rows(sql, values, (topic, "read"), writes=False)
         return [Fetched(*row) for row in found]
 
@@ -135,8 +134,8 @@ class PostgresEngine:
         order = sorted(range(len(acks)), key=lambda n: acks[n].subscriber)
         sql = f"""select a.* from unnest(%s::text[], %s::bigint[], %s::bigint[])
                       with ordinality b(subscriber, "offset", epoch, n),
-                  queue.ack(%s, b.subscriber, b."offset", case when {_BRIEFLY} then b.epoch end) a order by b.n"""
-        values = [*_columns([acks[n] for n in order]), topic]
+                  queue.ack(%s, b.subscriber, b."offset", case when {BRIEFLY} then b.epoch end) a order by b.n"""
+        values = [*columns([acks[n] for n in order]), topic]
         found = await self._rows(sql, values, (topic, "move"), writes=True)
         return [Acked(*row) for _, row in sorted(zip(order, found, strict=True))]
 
@@ -219,32 +218,3 @@ class PostgresEngine:
         """Close every connection: those that are idle now, the others when they are given back."""
         await self._pool.close()
         await self._announcer.close()
-
-    # A topic is three users of the pool: who waits for its lock must not keep those from their work who need none, and
-    # acks, of which one may wait for another, must not keep it from being read.
-
-    async def _read(self, sql: str, topic: str, *values: Any) -> tuple[Any, ...]:
-        return (await self._rows(sql, [topic, *values], (topic, "read"), writes=False))[0]
-
-    async def _move(self, sql: str, topic: str, *values: Any) -> tuple[Any, ...]:
-        return (await self._rows(sql, [topic, *values], (topic, "move"), writes=True))[0]
-
-    async def _write(self, sql: str, topic: str, *values: Any) -> tuple[Any, ...]:
-        return (await self._rows(sql, [topic, *values], (topic, "write"), writes=True))[0]
-
-    async def _rows(
-        self, sql: str, values: Sequence[Any], user: Hashable = None, *, writes: bool
-    ) -> Rows:
-        for attempt in range(1, _ATTEMPTS + 1):
-            try:
-                return await self._pool.run(sql, values, user)
-            except psycopg2.Error as error:
-                if did_not_happen(error) and attempt < _ATTEMPTS:
-                    continue
-                raise problem(error, writes=writes) from error
-            except UnicodeEncodeError as error:
-                detail = "text cannot hold half a surrogate pair"
-                raise EngineError("invalid_request", detail) from error
-            except ValueError as error:  # psycopg2 refuses NUL in text before anything is sent
-                raise EngineError("invalid_request", "text cannot hold \\u0000") from error
-        raise AssertionError("the last attempt returns or raises")

@@ -37,6 +37,9 @@ SQLSTATE: dict[str, Code] = {
     "QL007": "invalid_name",
     "QL008": "invalid_message",
     "QL009": "invalid_request",
+    "QL010": "lease_expired",
+    "QL011": "key_order",
+    "QL013": "leases_out",
     "22P02": "invalid_message",  # text that is not JSON to Postgres
     "54000": "invalid_message",  # nested or long beyond what Postgres takes apart
     "54001": "invalid_message",

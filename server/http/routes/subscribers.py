@@ -1,14 +1,14 @@
-"""Subscribers: subscribe, look at, unsubscribe, fetch, ack, seek."""
+"""Subscribers: subscribe, look at, configure, unsubscribe, fetch, ack, seek."""
 
 import time
 
 from server import engines
-from server.http import schemas
+from server.http import headers, schemas
 from server.http.fields import MAX_LIMIT
 from server.http.operations import Answer, Context, operation
 
-_ONE = "/topics/<topic>/subscribers/<subscriber>"
-_MISSING = ("topic_not_found", "subscriber_not_found")
+ONE = "/topics/<topic>/subscribers/<subscriber>"
+MISSING = ("topic_not_found", "subscriber_not_found")
 
 
 @operation(
@@ -20,9 +20,11 @@ _MISSING = ("topic_not_found", "subscriber_not_found")
     errors=("topic_not_found", "offset_out_of_range", "invalid_name"),
 )
 async def subscribe(context: Context, body: schemas.NewSubscriber, topic: str) -> Answer:
-    """Subscribe to a topic; a subscriber that is there already is not moved."""
+    """Subscribe to a topic; a subscriber that is there already is neither moved nor configured."""
     start = body.start.timestamp if isinstance(body.start, schemas.At) else body.start
-    subscriber, created = await context.engine.subscribe(topic, body.subscriber, start)
+    subscriber, created = await context.engine.subscribe(
+        topic, body.subscriber, start, _settings(body)
+    )
     return Answer(subscriber, 201 if created else 200)
 
 
@@ -40,13 +42,33 @@ async def list_subscribers(context: Context, query: schemas.Page, topic: str) ->
     return Answer('{"subscribers":[' + page + "]}")
 
 
-@operation("GET", _ONE, answer=schemas.Subscriber, errors=_MISSING)
+@operation("GET", ONE, answer=schemas.Subscriber, errors=MISSING)
 async def get_subscriber(context: Context, topic: str, subscriber: str) -> Answer:
     """Look at a subscriber."""
     return Answer(await context.engine.subscriber(topic, subscriber))
 
 
-@operation("DELETE", _ONE, statuses=(204,), errors=_MISSING)
+@operation(
+    "PATCH",
+    ONE,
+    body=schemas.Settings,
+    answer=schemas.Subscriber,
+    errors=(*MISSING, "leases_out"),
+)
+async def configure(
+    context: Context, body: schemas.Settings, topic: str, subscriber: str
+) -> Answer:
+    """Change how a subscriber's workers work; `ordered` only while nothing is leased or delayed."""
+    return Answer(await context.engine.configure(topic, subscriber, _settings(body)))
+
+
+def _settings(body: schemas.Settings) -> engines.WorkSettings:
+    return engines.WorkSettings(
+        body.max_attempts, body.backoff_seconds, body.backoff_cap_seconds, body.ordered
+    )
+
+
+@operation("DELETE", ONE, statuses=(204,), errors=MISSING)
 async def unsubscribe(context: Context, topic: str, subscriber: str) -> Answer:
     """Remove a subscriber with its position."""
     await context.engine.unsubscribe(topic, subscriber)
@@ -56,24 +78,24 @@ async def unsubscribe(context: Context, topic: str, subscriber: str) -> Answer:
 
 @operation(
     "GET",
-    _ONE + "/messages",
+    ONE + "/messages",
     query=schemas.FetchQuery,
-    headers=schemas.FetchHeaders,
+    headers=headers.FetchHeaders,
     answer=schemas.Fetched,
-    answer_headers=schemas.FetchedHeaders,
-    errors=(*_MISSING, "stale_epoch", "offset_out_of_range"),
+    answer_headers=headers.FetchedHeaders,
+    errors=(*MISSING, "stale_epoch", "offset_out_of_range"),
 )
 async def fetch(
     context: Context,
     query: schemas.FetchQuery,
-    headers: schemas.FetchHeaders,
+    sent: headers.FetchHeaders,
     topic: str,
     subscriber: str,
 ) -> Answer:
     """Fetch the messages after the position, in order; nothing moves."""
     asked = engines.Fetch(subscriber, min(query.limit, MAX_LIMIT), query.after, query.epoch)
     (found,) = await context.engine.fetch(topic, [asked])
-    other = headers.client and context.readers.other(topic, subscriber, headers.client)
+    other = sent.client and context.readers.other(topic, subscriber, sent.client)
     if not found.messages and query.wait > 0:
         found = await _wait(context, topic, asked, query.wait)
     return Answer(
@@ -99,10 +121,10 @@ async def _wait(
 
 @operation(
     "POST",
-    _ONE + "/ack",
+    ONE + "/ack",
     body=schemas.Ack,
     answer=schemas.Acked,
-    errors=(*_MISSING, "stale_epoch", "offset_out_of_range"),
+    errors=(*MISSING, "stale_epoch", "offset_out_of_range"),
 )
 async def ack(context: Context, body: schemas.Ack, topic: str, subscriber: str) -> Answer:
     """Say that everything up to an offset is done."""
@@ -113,10 +135,10 @@ async def ack(context: Context, body: schemas.Ack, topic: str, subscriber: str) 
 
 @operation(
     "POST",
-    _ONE + "/seek",
+    ONE + "/seek",
     body=schemas.Move,
     answer=schemas.Subscriber,
-    errors=(*_MISSING, "offset_out_of_range"),
+    errors=(*MISSING, "offset_out_of_range"),
 )
 async def seek(context: Context, body: schemas.Move, topic: str, subscriber: str) -> Answer:
     """Move one subscriber to a position."""

@@ -1,0 +1,117 @@
+"""What workers ask for: leases and what becomes of them, dead letters, settings."""
+
+import json
+from collections.abc import Sequence
+from itertools import groupby
+from operator import attrgetter
+from typing import Any
+
+from server.engines import (
+    Lease,
+    LeaseAck,
+    LeaseAcked,
+    Leased,
+    Nack,
+    Nacked,
+    Workload,
+    WorkSettings,
+)
+from server.engines.errors import Unavailable
+from server.engines.postgres.calls import Calls, columns
+from server.engines.postgres.objects import CONFIGURED, rfc3339
+
+BRIEFLY = "set_config('lock_timeout', '200ms', true) <> ''"  # true; for this transaction alone
+
+
+class Work(Calls):
+    """The verbs of workers."""
+
+    async def lease(self, topic: str, leases: Sequence[Lease]) -> list[Leased]:
+        """Lease messages to workers of one subscriber, in no more bytes than for one, but at least one message each.
+
+        Nobody waits for the disk: a lease that is lost in a crash was none, and its messages are leased again.
+        """
+        (subscriber,) = {one.subscriber for one in leases}
+        sql = f"""select l.lease, {rfc3339("l.expires_at")}, l.messages, l.due_seconds
+                  from queue.lease_json(%s, %s, %s::text[], %s::int[], %s::float8[], false) with ordinality l
+                  order by l.ordinality"""
+        _, workers, limits, seconds = columns(leases)
+        values = [topic, subscriber, workers, limits, seconds]
+        try:
+            found = await self._rows(sql, values, (topic, "work"), writes=True)
+        except Unavailable as error:
+            if error.outcome == "unknown":
+                said = f"{error.detail}; then its messages are out until they expire"
+                raise Unavailable(said, outcome="unknown") from error
+            raise
+        return [Leased(*row) for row in found]
+
+    async def ack_leases(self, topic: str, acks: Sequence[LeaseAck]) -> list[LeaseAcked]:
+        """Say of messages of leases that they are done, in one transaction: all of them or none.
+
+        Several together wait only briefly for a lease that somebody holds: all the others can do without it.
+        """
+        # in one order, whoever acknowledges: two transactions that wait for one another would both be stuck
+        order = sorted(range(len(acks)), key=lambda n: acks[n].subscriber)
+        parts = [
+            (name, list(part))
+            for name, part in groupby((acks[n] for n in order), key=attrgetter("subscriber"))
+        ]
+        rows = ", ".join(f"({n}, %s, %s::text[], %s::json)" for n in range(len(parts)))
+        leases = f"case when {BRIEFLY} then b.leases end" if len(acks) > 1 else "b.leases"
+        sql = f"""select a.acked, a."position", a.epoch, a.head, a.lag
+                  from (values {rows}) b(n, subscriber, leases, offsets),
+                  queue.ack_leases(%s, b.subscriber, {leases}, b.offsets) with ordinality a
+                  order by b.n, a.ordinality"""
+        values: list[Any] = []
+        for name, part in parts:
+            values += (name, [one.lease for one in part], json.dumps([one.offsets for one in part]))
+        found = await self._rows(sql, [*values, topic], (topic, "move"), writes=True)
+        return [LeaseAcked(*row) for _, row in sorted(zip(order, found, strict=True))]
+
+    async def nack(self, topic: str, nack: Nack) -> Nacked:
+        """Give messages of a lease back. As with a lease, nobody waits for the disk."""
+        sql = "select * from queue.nack(%s, %s, %s, %s::bigint[], %s, %s, %s, false)"
+        return Nacked(*await self._work(sql, topic, *nack))
+
+    async def extend(self, topic: str, subscriber: str, lease: str, seconds: float) -> str:
+        """Hold what is left of a lease for longer; return until when. As with a lease, nobody waits for the disk."""
+        sql = f"select {rfc3339('e')} from queue.extend(%s, %s, %s, %s, false) e"
+        return str((await self._work(sql, topic, subscriber, lease, seconds))[0])
+
+    async def leases(self, topic: str, subscriber: str, after: int | None, limit: int) -> str:
+        """Return a page of leases, without the brackets."""
+        sql = "select queue.leases_json(%s, %s, %s, %s)"
+        return str((await self._read(sql, topic, subscriber, after, limit))[0])
+
+    async def dead(self, topic: str, subscriber: str, after: int | None, limit: int) -> str:
+        """Return a page of dead letters, without the brackets."""
+        sql = "select queue.dead_json(%s, %s, %s, %s)"
+        return str((await self._read(sql, topic, subscriber, after, limit))[0])
+
+    async def redrive(
+        self, topic: str, subscriber: str, offsets: list[int] | None, limit: int
+    ) -> int:
+        """Give dead letters to the workers again; return how many."""
+        sql = "select queue.redrive(%s, %s, %s::bigint[], %s)"
+        return int((await self._work(sql, topic, subscriber, offsets, limit))[0])
+
+    async def remove_dead(
+        self, topic: str, subscriber: str, offsets: list[int] | None, limit: int
+    ) -> int:
+        """Remove dead letters for good; return how many."""
+        sql = "select queue.remove_dead(%s, %s, %s::bigint[], %s)"
+        return int((await self._work(sql, topic, subscriber, offsets, limit))[0])
+
+    async def configure(self, topic: str, subscriber: str, settings: WorkSettings) -> str:
+        """Change settings of a subscriber, those that are given; return it."""
+        sql = f"""with given(topic, subscriber) as (values (%s, %s))
+                  select {CONFIGURED}
+                  from given g, queue.configure(g.topic, g.subscriber, %s, %s, %s, %s) c,
+                       queue.get_subscriber(g.topic, g.subscriber) s"""
+        return str((await self._work(sql, topic, subscriber, *settings))[0])
+
+    async def workloads(self) -> list[Workload]:
+        """Return what the workers of each subscriber that has, or had, any are at."""
+        found = await self._rows("select * from queue.workloads()", [], writes=False)
+        return [Workload(*row) for row in found]
