@@ -17,6 +17,9 @@ PROBLEMS = {
     "offset_out_of_range": (409, "Conflict"),
     "stale_epoch": (409, "Conflict"),
     "sequence_conflict": (409, "Conflict"),
+    "lease_expired": (409, "Conflict"),
+    "key_order": (409, "Conflict"),
+    "leases_out": (409, "Conflict"),
     "length_required": (411, "Length Required"),
     "message_too_large": (413, None),  # Python has renamed this title
     "body_too_large": (413, None),
@@ -28,6 +31,12 @@ PROBLEMS = {
     "unavailable": (503, "Service Unavailable"),
 }
 MEMBERS = {"status", "title", "detail", "code", "request_id"}
+SETTINGS = {
+    "max_attempts": 5,
+    "backoff_seconds": 1,
+    "backoff_cap_seconds": 3600,
+    "ordered": False,
+}  # of a subscriber, as usual
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
 
 

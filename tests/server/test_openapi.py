@@ -24,7 +24,7 @@ from schemathesis.specs.openapi.checks import (
 
 import server.http.routes  # noqa: F401  (registers the operations)
 from server.engines.postgres.engine import PostgresEngine
-from server.http import schemas
+from server.http import schemas, work
 from server.http.errors import STATUS
 from server.http.operations import OPERATIONS
 from tests.server.answers import PROBLEMS, ok
@@ -93,7 +93,7 @@ def test_the_document_and_the_routes_are_the_same(document: dict[str, Any], dsn:
             for method in (rule.methods or set()) - {"HEAD"}
         }
     assert operations(document) == rules
-    assert len(rules) == len(OPERATIONS) == 17
+    assert len(rules) == len(OPERATIONS) == 26
 
 
 def test_every_operation_says_what_it_takes(document: dict[str, Any]) -> None:
@@ -104,7 +104,10 @@ def test_every_operation_says_what_it_takes(document: dict[str, Any]) -> None:
             assert operation["summary"].endswith(".")
             inside = {p["name"] for p in operation["parameters"] if p["in"] == "path"}
             assert inside == set(re.findall(r"{(\w+)}", path))
-            assert ("requestBody" in operation) == (method == "post")
+            takes_body = (
+                method in ("post", "patch") or path.endswith("/dead") and method == "delete"
+            )
+            assert ("requestBody" in operation) == takes_body
             assert operation["security"] == ([{}] if path == "/health" else [{}, {"token": []}])
             for status, response in operation["responses"].items():
                 assert response["description"]
@@ -120,7 +123,7 @@ def test_a_client_can_be_made_from_it(document: dict[str, Any]) -> None:
     assert document["servers"][0]["url"] == "/"
     assert document["info"]["license"] == {"name": "MIT", "identifier": "MIT"}
     tags = {tag["name"] for tag in document["tags"] if tag["description"]}
-    assert tags == {"messages", "service", "subscribers", "topics"}
+    assert tags == {"dead", "leases", "messages", "service", "subscribers", "topics"}
     assert {tag for one in each_operation(document) for tag in one["tags"]} == tags
     content = document["paths"]["/metrics"]["get"]["responses"]["200"]["content"]
     assert content == {"text/plain": {"schema": {"type": "string"}}}
@@ -196,9 +199,12 @@ def test_parameters_are_those_that_are_checked(document: dict[str, Any]) -> None
 class Play:
     """Sends what is made from the document to a topic that exists, and to others."""
 
-    def __init__(self, server: ServerProcess, document: dict[str, Any], topic: str) -> None:
+    def __init__(
+        self, server: ServerProcess, document: dict[str, Any], topic: str, lease: str
+    ) -> None:
         self.server = server
         self.topic = topic
+        self.lease = lease
         self.schema = schemathesis.openapi.from_dict(document)
         self.statuses: Counter[tuple[str, int]] = Counter()
 
@@ -209,10 +215,12 @@ class Play:
     def send(self, case: Any, known: bool) -> None:
         """Send a case, to something known or as it was made; hold the answer against the document."""
         if known:
-            names = {"topic": self.topic, "subscriber": "s"}
+            names = {"topic": self.topic, "subscriber": "s", "lease": self.lease}
             case.path_parameters = {name: names[name] for name in case.path_parameters or ()}
-        if isinstance(case.query, dict) and "wait" in case.query:
-            case.query = {**case.query, "wait": 0}
+        for part in ("query", "body"):
+            given = getattr(case, part)
+            if isinstance(given, dict) and "wait" in given:
+                setattr(case, part, {**given, "wait": 0})
         answer = case.call(base_url=self.server.url, timeout=20)
         case.validate_response(answer, checks=CHECKS)
         self.statuses[case.operation.label, answer.status_code] += 1
@@ -222,7 +230,9 @@ class Play:
 def play(server: ServerProcess, document: dict[str, Any], topic: str) -> Play:
     ok(server.call("POST", f"/topics/{topic}/messages", {"payloads": [1, 2, 3]}), 201)
     ok(server.call("POST", f"/topics/{topic}/subscribers", {"subscriber": "s", "start": 0}), 201)
-    return Play(server, document, topic)
+    lease = {"limit": 3, "lease_seconds": 43_200}
+    leased = ok(server.call("POST", f"/topics/{topic}/subscribers/s/leases", lease))
+    return Play(server, document, topic, leased["lease"])
 
 
 @pytest.mark.parametrize(("method", "path", "mode"), MODES)
@@ -250,7 +260,7 @@ def test_the_play_notices_an_undocumented_answer(play: Play, document: dict[str,
     changed = copy.deepcopy(document)
     changed["components"]["schemas"]["Topic"]["properties"]["head"] = {"type": "string"}
     del changed["paths"]["/topics/{topic}/messages"]["get"]["responses"]["404"]
-    other = Play(play.server, changed, play.topic)
+    other = Play(play.server, changed, play.topic, play.lease)
     for path, topic, failure in (
         ("/topics/{topic}", play.topic, JsonSchemaError),
         ("/topics/{topic}/messages", "nowhere", UndefinedStatusCode),
@@ -273,6 +283,8 @@ def test_the_types_of_answers_are_those_that_are_given(server: ServerProcess, to
         f"/topics/{topic}/subscribers": schemas.Subscribers,
         f"/topics/{topic}/subscribers/s": schemas.Subscriber,
         f"/topics/{topic}/subscribers/s/messages": schemas.Fetched,
+        f"/topics/{topic}/subscribers/s/leases": work.HeldLeases,
+        f"/topics/{topic}/subscribers/s/dead": work.Dead,
         "/health": schemas.Health,
     }
     batch = {"payloads": [1], "keys": ["k"], "headers": [{"h": 1}]}

@@ -7,11 +7,12 @@ import pytest
 import server.http.routes  # noqa: F401  (registers the operations)
 from server.http.operations import OPERATIONS
 from tests.conftest import numbers
-from tests.server.answers import TIME, ok, refused
+from tests.server.answers import SETTINGS, TIME, ok, refused
 from tests.server_process import ServerProcess
 
 NOWHERE = "no-such-topic"
 ONE = "/topics/{topic}/subscribers/{subscriber}"
+LEASE = ONE + "/leases/{lease}"
 # What a valid request to each route is, to find that the route knows what is missing.
 ROUTES: list[tuple[str, str, object]] = [
     ("GET", "/topics/{topic}", None),
@@ -26,6 +27,15 @@ ROUTES: list[tuple[str, str, object]] = [
     ("GET", ONE + "/messages", None),
     ("POST", ONE + "/ack", {"offset": 0, "epoch": 0}),
     ("POST", ONE + "/seek", {"offset": 0}),
+    ("PATCH", ONE, {}),
+    ("POST", ONE + "/leases", {}),
+    ("GET", ONE + "/leases", None),
+    ("POST", LEASE + "/ack", {}),
+    ("POST", LEASE + "/nack", {}),
+    ("POST", LEASE + "/extend", {"lease_seconds": 1}),
+    ("GET", ONE + "/dead", None),
+    ("DELETE", ONE + "/dead", {}),
+    ("POST", ONE + "/dead/redrive", {}),
 ]
 
 
@@ -246,6 +256,7 @@ def test_a_subscriber_is_made_once_and_not_moved_again(call: Caller) -> None:
         "head": 2,
         "lag": 0,
         "created_at": made["created_at"],
+        **SETTINGS,
     }
     again = call("POST", "/subscribers", {"subscriber": "s", "start": "earliest"})
     assert ok(again, 200) == made
@@ -457,7 +468,7 @@ def test_a_refused_move_moves_nobody(call: Caller, path: str, members: object, c
 def test_every_route_misses_its_topic(
     server: ServerProcess, method: str, path: str, body: object
 ) -> None:
-    path = path.format(topic=NOWHERE, subscriber="s")
+    path = path.format(topic=NOWHERE, subscriber="s", lease="1-1")
     refused(server.call(method, path, body), "topic_not_found")
 
 
@@ -465,7 +476,7 @@ def test_every_route_misses_its_topic(
 def test_every_route_misses_its_subscriber(
     server: ServerProcess, topic: str, method: str, path: str, body: object
 ) -> None:
-    path = path.format(topic=topic, subscriber="nobody")
+    path = path.format(topic=topic, subscriber="nobody", lease="1-1")
     refused(server.call(method, path, body), "subscriber_not_found")
 
 
@@ -474,9 +485,11 @@ def test_every_route_misses_its_subscriber(
 def test_every_route_refuses_bad_names(
     server: ServerProcess, method: str, path: str, body: object, name: str
 ) -> None:
-    refused(server.call(method, path.format(topic=name, subscriber="s"), body), "invalid_name")
-    if ONE in path:
-        refused(server.call(method, path.format(topic="t", subscriber=name), body), "invalid_name")
+    parts = {"topic": "t", "subscriber": "s", "lease": "1-1"}
+    for part in parts:
+        if f"{{{part}}}" in path:
+            bad = path.format(**parts | {part: name})
+            refused(server.call(method, bad, body), "invalid_name")
 
 
 @pytest.mark.parametrize("name", ["", "x" * 201, "a b", ".", "..", "é", "a\n", "a\0"])
@@ -488,7 +501,8 @@ def test_a_topic_with_a_bad_name_is_not_made(server: ServerProcess, name: str) -
 
 def test_every_get_refuses_what_it_does_not_know(call: Caller) -> None:
     call.subscribe("s")
-    paths = ["", "/messages", "/subscribers", "/subscribers/s", "/subscribers/s/messages"]
+    paths = ["", "/messages", "/subscribers", "/subscribers/s"]
+    paths += [f"/subscribers/s/{what}" for what in ("messages", "leases", "dead")]
     for path in [f"/topics/{call.topic}{path}" for path in paths] + [
         "/topics",
         "/health",
@@ -542,7 +556,7 @@ def test_every_operation_is_called_here() -> None:
     called |= {("GET", "/metrics"), ("GET", "/openapi.json")}
     rules = {(one.method, one.rule.replace("<", "{").replace(">", "}")) for one in OPERATIONS}
     assert called == rules
-    assert len(called) == 17
+    assert len(called) == 26
 
 
 def test_the_helper_notices_a_wrong_answer(call: Caller) -> None:

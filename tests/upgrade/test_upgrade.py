@@ -14,6 +14,7 @@ from qlib.lab.history import History
 from server.engines.postgres.embedded import EmbeddedPostgres
 from server.engines.postgres.embedded_cluster import packaged_programs
 from server.engines.postgres.install import install
+from tests.server.answers import SETTINGS
 from tests.server_process import ROOT, ServerProcess, serving
 from tests.sql.test_install import run
 from tests.sql.test_versions import CONSTANT
@@ -150,11 +151,12 @@ def test_a_dump_of_the_version_before_is_served_by_this_one(
 
     new = serve(ROOT, restored)
     assert "applied init/ to the database" in new.log
-    assert new.call("GET", QUIET).json() == quiet | {
+    settings = {name: SETTINGS[name] for name in SETTINGS.keys() - quiet.keys()}
+    assert new.call("GET", QUIET).json() == quiet | settings | {
         "head": kitchen["head"],
         "lag": kitchen["head"],
     }
-    assert new.call("GET", f"/topics/{TOPIC}/subscribers/kitchen").json() == kitchen
+    assert new.call("GET", f"/topics/{TOPIC}/subscribers/kitchen").json() == kitchen | settings
     history = History(history.operations)
     with Crowd(history) as crowd:
         crowd.publish(new.url, "publisher-new")
