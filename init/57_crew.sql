@@ -239,6 +239,28 @@ begin
 end
 $$;
 
+-- queue.acts: what was done last to the work of some subscribers, for those who wait for a lease.
+--   p_topics, p_subscribers  the topics' names and the subscribers', as many of each
+-- Returns for those that exist the epoch, and the newest act, 0 before the first. When one of them is another than before
+-- there may be something to do. Locks nothing.
+create or replace function queue.acts(p_topics text[], p_subscribers text[])
+returns table (topic text, subscriber text, epoch bigint, act bigint)
+language sql stable security definer
+set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
+set enable_seqscan = off
+as $$
+    select n.topic, n.subscriber, p.epoch, coalesce(h.act, 0)
+    from unnest(p_topics, p_subscribers) n(topic, subscriber)
+    cross join lateral (select s.subscriber_id from queue.topic t join queue.subscriber s using (topic_id)
+                        where t.name = n.topic and s.name = n.subscriber offset 0) s
+    cross join lateral (select q.epoch from queue.position q
+                        where q.subscriber_id = s.subscriber_id order by q.move desc limit 1) p
+    left join lateral (select q.act from queue.hold q
+                       where q.subscriber_id = s.subscriber_id order by q.act desc limit 1) h on true
+$$;
+
+comment on function queue.acts is 'What was done last to the work of some subscribers.';
 comment on function queue.settings is 'The settings of a subscriber.';
 comment on function queue.check_settings is 'Refuses settings that no subscriber can have.';
 comment on function queue.configure is 'Changes settings of a subscriber.';

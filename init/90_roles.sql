@@ -53,6 +53,7 @@ declare
         'queue.list_leases(text, text, bigint, integer)',
         'queue.leases_json(text, text, bigint, integer)',
         'queue.workloads(integer)',
+        'queue.acts(text[], text[])',
         'queue.tidy(integer)',
         'queue.number()',
         'queue.applied()',

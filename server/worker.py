@@ -19,6 +19,7 @@ from server.http.operations import Context
 from server.http.serving import Server
 from server.queue.fusion import Fusion
 from server.queue.housekeeping import Housekeeping
+from server.queue.leases import Leases
 from server.queue.wakeups import Wakeups
 from server.settings import Settings
 
@@ -39,11 +40,13 @@ async def _serve(
     ended = _told_to_end(lifeline)
     engine = PostgresEngine(dsn, pool_size=settings.connections)
     wakeups = Wakeups(engine, settings.long_polls)
+    fusion = Fusion(engine, wakeups.happened)
+    leases = Leases(engine, wakeups, fusion.turns)
     housekeeping = Housekeeping(engine)
     wakeups.start()
     housekeeping.start()
     door = Door(
-        Context(engine, wakeups, Fusion(engine, wakeups.happened)),
+        Context(engine, wakeups, fusion, leases),
         token=settings.token,
         hosts=settings.hosts,
     )
@@ -51,6 +54,7 @@ async def _serve(
     server = Server(HotRoutes(door, behind), refused)
     ready = partial(lifeline.send_bytes, b"ready")
     await server.serve(listener, ended, ready, wakeups.stop)
+    await leases.stop()
     await housekeeping.stop()
     await behind.close()
     await engine.close()

@@ -125,6 +125,9 @@ class Engine(Protocol):
     async def configure(self, topic: str, subscriber: str, settings: WorkSettings) -> str:
         """Change settings of a subscriber, those that are given; return it."""
 
+    async def acts(self, works: list[tuple[str, str]]) -> dict[tuple[str, str], tuple[int, int]]:
+        """Return what was done last to the workers of those topics and subscribers that exist: epoch, newest act."""
+
     async def workloads(self) -> list[Workload]:
         """Return what the workers of each subscriber that has, or had, any are at."""
 
@@ -155,11 +158,11 @@ class Engine(Protocol):
     async def health(self) -> Health:
         """Say whether the engine answers and keeps its promises."""
 
-    async def announce(self, topics: list[str]) -> None:
-        """Tell every server of this database that something happened to these topics."""
+    async def announce(self, names: list[str]) -> None:
+        """Tell every server of this database that something happened under these names."""
 
     def listen(self) -> AsyncIterator[set[str]]:
-        """Yield topics as others announce them, and none now and then; raise when cut off."""
+        """Yield names as others announce them, and none now and then; raise when cut off."""
 
     async def close(self) -> None:
         """Close every connection."""

@@ -103,13 +103,17 @@ class LeaseAck(NamedTuple):
 
 
 class LeaseAcked(NamedTuple):
-    """How many messages are done by an ack, and the subscriber after it."""
+    """How many messages are done by an ack, and the subscriber after it.
+
+    `ordered`: its workers keep the order of keys, so that the next message of one may be due now.
+    """
 
     acked: int
     position: int
     epoch: int
     head: int
     lag: int
+    ordered: bool
 
 
 class Nack(NamedTuple):

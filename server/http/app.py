@@ -59,6 +59,8 @@ def _register_failures(app: Flask, door: Door, run: Run) -> None:
 class Environ:
     """A request as WSGI tells of it."""
 
+    given_up = False  # nobody tells when its client leaves
+
     def __init__(self, environ: dict[str, Any]) -> None:
         """See `Request`."""
         self.method: str = environ["REQUEST_METHOD"]

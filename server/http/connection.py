@@ -102,7 +102,7 @@ class Connection(asyncio.Protocol):
         self._deaf = True
         self._drop_waiting()
         if self._running and self._task:
-            if self._running.method in ("GET", "HEAD") or self._running.waited_for:
+            if self._running.given_up or self._running.waited_for:
                 self._task.cancel()
                 self._running.answer()  # the task may not even have begun
             else:  # a write is carried out, though nobody hears of it

@@ -8,6 +8,7 @@ import msgspec
 
 from server.engines import Engine
 from server.queue.fusion import Fusion
+from server.queue.leases import Leases
 from server.queue.readers import Readers
 from server.queue.wakeups import Wakeups
 
@@ -32,6 +33,7 @@ class Context:
     engine: Engine
     wakeups: Wakeups
     fusion: Fusion
+    leases: Leases
     readers: Readers = field(default_factory=Readers)
 
 
@@ -51,6 +53,7 @@ class Operation:
     statuses: tuple[int, ...]
     errors: tuple[str, ...]
     secured: bool
+    patient: bool
 
     @property
     def summary(self) -> str:
@@ -81,17 +84,21 @@ def operation(
     statuses: tuple[int, ...] = (200,),
     errors: tuple[str, ...] = (),
     secured: bool = True,
+    patient: bool = False,
 ) -> Callable[[Handler], Handler]:
     """Register a handler, a coroutine.
 
     It is called with the context, then with the body, the query and the headers if it has types for them, then with the
     parts of the path by name. `into` makes of the body what the handler is given in its place, in a thread if the body
     is large. The first of `statuses` is the usual one. `secured`: a token is needed when one is set.
+    `patient`: it may wait for long, and is cancelled when its client leaves, as reads are.
     """
     types = (body, into, query, headers, answer, answer_headers)
 
     def register(handler: Handler) -> Handler:
-        OPERATIONS.append(Operation(method, rule, handler, *types, statuses, errors, secured))
+        OPERATIONS.append(
+            Operation(method, rule, handler, *types, statuses, errors, secured, patient)
+        )
         return handler
 
     return register

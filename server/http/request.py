@@ -14,11 +14,13 @@ class Request(Protocol):
     """What a handler sees of a request.
 
     `path` is percent-decoded once, its bytes as latin-1, as in WSGI's PATH_INFO; `query` is as it came, without "?".
+    `given_up`: what carries it out is cancelled when its client leaves.
     """
 
     method: str
     path: str
     query: str
+    given_up: bool
 
     def header(self, name: str) -> str | None:
         """Return a header by its name in lower case; several of one name are joined by commas."""
@@ -71,6 +73,7 @@ class Received:
         "_source",
         "_waiter",
         "answered",
+        "given_up",
         "headers",
         "keep",
         "late",
@@ -90,6 +93,7 @@ class Received:
         self.headers = headers
         self.keep = keep
         self.whole = self.answered = False
+        self.given_up = method in ("GET", "HEAD")  # else what was begun is carried out
         self.late = NEVER
         self._source = source
         self._size = 0

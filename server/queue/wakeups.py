@@ -1,15 +1,18 @@
-"""Waking the long polls: a fetch that finds nothing waits here as a future, without a database connection.
+"""Waking the long polls: a fetch or a lease that finds nothing waits as a future, without a database connection.
 
-A publish through this server wakes its own waiters at once and is announced to the other servers by a task of its own,
-after the commit, several topics at a time. What is published straight in SQL, and what an announcement lost in a
-restart said, is found by looking at the heads of the waited-for topics a few times a second.
+Things happen under a name: that of a topic, or of the work of one of its subscribers (`work_of`), when messages go
+back to its workers. What happens through this server wakes its own waiters at once and is announced to the other
+servers by a task of its own, after the commit, several names at a time. What happens straight in SQL, and what an
+announcement lost in a restart said, is found by looking at what is waited for a few times a second: at the heads of
+topics, and at the newest acts of workers.
 """
 
 import asyncio
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain, islice
+from typing import Protocol
 
 from server.engines import Engine
 from server.engines.errors import EngineError, Unavailable
@@ -21,6 +24,18 @@ _BETWEEN_ANNOUNCEMENTS = 0.005
 _BETWEEN_LOOKS = 0.2
 _BETWEEN_ATTEMPTS = 0.5
 _AT_ONCE = 100  # who is woken before others have the loop again
+
+
+def work_of(topic: str, subscriber: str) -> str:
+    """Return the name of a subscriber's work, under which it is told what happens to it."""
+    return f"{topic}/{subscriber}"  # no topic has a slash
+
+
+class Sleeper(Protocol):
+    """Who wants to be woken."""
+
+    def wake(self) -> None:
+        """Be told that something happened, or that the server is stopping."""
 
 
 class Watch:
@@ -61,8 +76,8 @@ class Wakeups:
         """Start nothing yet. `capacity` is how many may wait at once."""
         self._engine = engine
         self._capacity = capacity
-        self._watches: dict[str, set[Watch]] = {}
-        self._heads: dict[str, int] = {}
+        self._watches: dict[str, set[Sleeper]] = {}
+        self._seen: dict[str, object] = {}  # a topic's head, or a work's newest act
         self._waiting = 0
         self._untold: set[str] = set()
         self._something_untold = asyncio.Event()
@@ -93,16 +108,40 @@ class Wakeups:
         self._wake(self._watches)
         await end(self._tasks)
 
-    def happened(self, topic: str) -> None:
-        """Say that a topic was published to, reset or deleted through this server, after the commit."""
-        self._wake([topic])
-        self._untold.add(topic)
+    def happened(self, name: str) -> None:
+        """Say that something happened to a topic or to a subscriber's work through this server, after the commit."""
+        self._wake([name])
+        self._untold.add(name)
         self._something_untold.set()
 
     def seen(self, topic: str, head: int) -> None:
         """Say which head somebody found who watches a topic, so that only another one wakes it."""
         # of several the lowest: who found that one must be woken
-        self._heads[topic] = min(head, self._heads.get(topic, head))
+        found = self._seen.get(topic)
+        self._seen[topic] = min(head, found) if isinstance(found, int) else head
+
+    def enter(self) -> None:
+        """Begin to wait. Raises Unavailable when too many wait already."""
+        if self._waiting >= self._capacity:
+            raise Unavailable(f"{self._capacity} long polls wait already")
+        self._waiting += 1
+
+    def leave(self) -> None:
+        """Wait no more."""
+        self._waiting -= 1
+
+    def add(self, sleeper: Sleeper, *names: str) -> None:
+        """Wake somebody when something happens to one of these from now on."""
+        for name in names:
+            self._watches.setdefault(name, set()).add(sleeper)
+
+    def remove(self, sleeper: Sleeper, *names: str) -> None:
+        """Wake somebody no more."""
+        for name in names:
+            self._watches[name].discard(sleeper)
+            if not self._watches[name]:
+                del self._watches[name]
+                self._seen.pop(name, None)
 
     @contextmanager
     def watch(self, topic: str) -> Iterator[Watch]:
@@ -110,26 +149,19 @@ class Wakeups:
 
         Raises Unavailable when too many wait already.
         """
-        if self._waiting >= self._capacity:
-            raise Unavailable(f"{self._capacity} long polls wait already")
+        self.enter()
         watch = Watch()
-        self._waiting += 1
-        self._watches.setdefault(topic, set()).add(watch)
+        self.add(watch, topic)
         try:
             yield watch
         finally:
-            self._waiting -= 1
-            self._watches[topic].discard(watch)
-            if not self._watches[topic]:
-                del self._watches[topic]
-                self._heads.pop(topic, None)
+            self.leave()
+            self.remove(watch, topic)
 
-    def _wake(self, topics: Iterable[str]) -> None:
-        self._wake_some(
-            chain.from_iterable([list(self._watches.get(topic, ())) for topic in topics])
-        )
+    def _wake(self, names: Iterable[str]) -> None:
+        self._wake_some(chain.from_iterable([list(self._watches.get(name, ())) for name in names]))
 
-    def _wake_some(self, watches: Iterator[Watch]) -> None:
+    def _wake_some(self, watches: Iterator[Sleeper]) -> None:
         woken = list(islice(watches, _AT_ONCE))
         for watch in woken:
             watch.wake()
@@ -139,8 +171,8 @@ class Wakeups:
     async def _listen(self) -> None:
         while True:
             try:
-                async for topics in self._engine.listen():
-                    self._wake(topics)
+                async for names in self._engine.listen():
+                    self._wake(names)
             except EngineError as error:
                 log.warning("not listening: %s", error.detail)
             finally:
@@ -152,26 +184,37 @@ class Wakeups:
             await asyncio.sleep(_BETWEEN_LOOKS)
             watched = list(self._watches)
             try:
-                heads = await self._engine.heads(watched) if watched else {}
+                states = await self._states(watched)
             except EngineError as error:  # all connections are busy, say: we listen nevertheless
                 log.warning("not looked: %s", error.detail)
                 continue
-            self._wake([topic for topic in watched if self._has_moved(topic, heads.get(topic, -1))])
+            self._wake([name for name in watched if self._has_moved(name, states.get(name))])
 
-    def _has_moved(self, topic: str, head: int) -> bool:
-        # a topic that is gone has moved, too; one that nobody watches any more needs no book
-        if topic not in self._watches or self._heads.get(topic) == head:
+    async def _states(self, names: Sequence[str]) -> dict[str, object]:
+        topics = [name for name in names if "/" not in name]
+        works = [name.split("/") for name in names if "/" in name]
+        found: dict[str, object] = {}
+        if topics:
+            found.update(await self._engine.heads(topics))
+        if works:
+            acts = await self._engine.acts([(topic, subscriber) for topic, subscriber in works])
+            found.update((work_of(*work), act) for work, act in acts.items())
+        return found
+
+    def _has_moved(self, name: str, state: object) -> bool:
+        # what is gone has moved, too; what nobody watches any more needs no book
+        if name not in self._watches or (name in self._seen and self._seen[name] == state):
             return False
-        self._heads[topic] = head
+        self._seen[name] = state
         return True
 
     async def _announce(self) -> None:
         while True:
             await self._something_untold.wait()
             self._something_untold.clear()
-            topics, self._untold = self._untold, set()
+            names, self._untold = self._untold, set()
             try:
-                await self._engine.announce(sorted(topics))
+                await self._engine.announce(sorted(names))
             except EngineError as error:
                 log.warning("not announced: %s", error.detail)
             await asyncio.sleep(_BETWEEN_ANNOUNCEMENTS)

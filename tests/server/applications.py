@@ -10,6 +10,7 @@ from server.http.app import create_app
 from server.http.door import Door
 from server.http.operations import Context
 from server.queue.fusion import Fusion
+from server.queue.leases import Leases
 from server.queue.wakeups import Wakeups
 from tests.loop import looping
 
@@ -17,7 +18,8 @@ from tests.loop import looping
 def opened(engine: Engine) -> Door:
     """Return a door to an engine, whose tasks are not started. On the loop."""
     wakeups = Wakeups(engine, 1)
-    return Door(Context(engine, wakeups, Fusion(engine, wakeups.happened)))
+    fusion = Fusion(engine, wakeups.happened)
+    return Door(Context(engine, wakeups, fusion, Leases(engine, wakeups, fusion.turns)))
 
 
 @contextmanager

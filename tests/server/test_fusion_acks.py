@@ -8,7 +8,7 @@ import pytest
 
 from server.engines import Ack, Acked, Engine, Fetch, Fetched
 from server.engines.errors import Busy, EngineError, Unavailable
-from server.queue import fusion, lines
+from server.queue import fusion, lines, turns
 from server.queue.fusion import Fusion
 from server.queue.lines import Lines
 
@@ -440,9 +440,9 @@ def test_looks_of_many_topics_take_turns() -> None:
         assert [one.messages for one in await asyncio.gather(*tasks)] == [
             f"t{n}" for n in range(100)
         ]
-        assert most == fusion._LOOKS
+        assert most == turns.LOOKS
         assert looks._looks._lines == {}
-        assert len(looks._its_turns) == 0
+        assert len(looks.turns) == 0
 
     runs(check)
 
@@ -463,14 +463,13 @@ async def shared(topic: str) -> None:
     engine: Engine = Full()  # type: ignore[assignment]
     looks = Fusion(engine, lambda topic: None)
     crowd = [
-        asyncio.ensure_future(looks.look("full", Fetch(f"s{n}", 1)))
-        for n in range(2 * fusion._LOOKS)
+        asyncio.ensure_future(looks.look("full", Fetch(f"s{n}", 1))) for n in range(2 * turns.LOOKS)
     ]
     await until(lambda: stuck and len(looks._looks._lines["full"].held) == len(crowd))
     async with asyncio.timeout(1):
         found = await looks.look(topic, Fetch("s", 1))
     assert found.messages == topic
-    assert len(stuck) == fusion._ITS_LOOKS
+    assert len(stuck) == turns.ITS_LOOKS
     left = [one for one in asyncio.all_tasks() if one is not asyncio.current_task()]
     for one in left:
         one.cancel()

@@ -76,7 +76,7 @@ def on_a_loop(check: Callable[[Quiet, Wakeups], Awaitable[None]], capacity: int 
         await asyncio.sleep(0)
         await check(quiet, made)
         await made.stop()
-        assert (made.waiting, made._watches, made._heads) == (0, {}, {})
+        assert (made.waiting, made._watches, made._seen) == (0, {}, {})
         assert asyncio.all_tasks() == {asyncio.current_task()}
 
     asyncio.run(whole())
@@ -121,15 +121,15 @@ def test_who_is_cancelled_frees_its_place_at_once() -> None:
 def test_books_are_kept_only_of_what_somebody_watches() -> None:
     async def check(quiet: Quiet, made: Wakeups) -> None:
         tasks = await polls(made, TOPICS, head=-1)  # as a look finds it, which then wakes nobody
-        assert len(made._heads) == len(TOPICS)
+        assert len(made._seen) == len(TOPICS)
         made._wake(TOPICS)
         await asyncio.gather(*tasks)
-        assert (made._watches, made._heads) == ({}, {})
+        assert (made._watches, made._seen) == ({}, {})
         for topic in TOPICS:  # nobody watches these
             made.happened(topic)
         await until(lambda: len(quiet.announced) == 1)
         assert quiet.announced == [sorted(TOPICS)]
-        assert (made._watches, made._heads, made._untold) == ({}, {}, set())
+        assert (made._watches, made._seen, made._untold) == ({}, {}, set())
         asked = len(quiet.asked)
         quiet.heard.put_nowait({"t1", "t2"})
         await until(quiet.heard.empty)
@@ -169,7 +169,7 @@ def test_what_is_heard_and_what_is_seen_wakes() -> None:
     async def check(quiet: Quiet, made: Wakeups) -> None:
         quiet.now = {"seen": 1, "heard": 1}
         with made.watch("seen") as seen, made.watch("heard") as heard:
-            await until(lambda: made._heads == {"seen": 1, "heard": 1})
+            await until(lambda: made._seen == {"seen": 1, "heard": 1})
             assert await seen.wait(60) and await heard.wait(60)  # the first look
             quiet.heard.put_nowait({"heard"})
             assert await heard.wait(60)

@@ -93,3 +93,39 @@ def test_what_workers_are_at(crew: Crew) -> None:
     assert crew.session.rows(seen) == [("kitchen", 0, 1, 1, 1, False)]
     crew.session.run("select queue.seek('orders', 'kitchen', 0)")
     assert crew.session.rows(seen) == [("kitchen", 0, 0, 1, 1, False)]
+
+
+def test_acts_tell_what_was_done_last(crew: Crew) -> None:
+    """Whatever may give somebody something to do makes another one."""
+    session = crew.session
+    session.run("select queue.subscribe('orders', 'billing')")
+
+    def acts() -> dict[str, tuple[int, int]]:
+        rows = session.rows(
+            "select topic, subscriber, epoch, act from queue.acts(%s, %s)",
+            ["orders", "orders", "orders", "missing"],
+            ["kitchen", "billing", "nobody", "kitchen"],
+        )
+        assert {topic for topic, *_ in rows} <= {"orders"}
+        return {subscriber: (epoch, act) for _, subscriber, epoch, act in rows}
+
+    first = acts()
+    assert set(first) == {"kitchen", "billing"} and {act for _, act in first.values()} == {0}
+    seen = [first["kitchen"]]
+    crew.configure(ordered=True)
+    lease = crew.lease(3)
+    seen.append(acts()["kitchen"])
+    crew.ack(lease, lease.offsets[0])  # a key may be free now
+    seen.append(acts()["kitchen"])
+    crew.nack(lease, untried=True)
+    seen.append(acts()["kitchen"])
+    session.run("select queue.seek('orders', 'kitchen', 0)")
+    seen.append(acts()["kitchen"])
+    session.run("select queue.reset('orders', 0)")
+    seen.append(acts()["kitchen"])
+    assert seen == sorted(set(seen)) and len(seen) == 6
+    assert acts()["billing"] != first["billing"]  # by the reset alone
+    session.run("select queue.unsubscribe('orders', 'kitchen')")
+    assert set(acts()) == {"billing"}
+    assert session.rows("select * from queue.acts('{}', '{}')") == []
+    assert session.rows("select * from queue.acts(null, null)") == []

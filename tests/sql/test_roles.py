@@ -7,7 +7,7 @@ import pytest
 from tests.sql.session import INLINED, Session, plant, refused
 
 PUBLIC_FUNCTIONS = {
-    "ack", "applied", "browse", "browse_json", "count_subscribers", "create_topic", "delete_topic", "fetch",
+    "ack", "acts", "applied", "browse", "browse_json", "count_subscribers", "create_topic", "delete_topic", "fetch",
     "fetch_json", "get_subscriber", "get_topic", "heads", "installed", "lags", "list_subscribers", "list_topics",
     "number", "publish", "publish_batch", "reset", "seek", "subscribe", "tidy", "unsubscribe",
     "ack_lease", "ack_leases", "configure", "dead_json", "extend", "lease", "lease_json", "lease_many", "leases_json",
@@ -37,7 +37,7 @@ CALLS = [
     "browse_json('t')", "heads('{t}')", "lags()", "count_subscribers()", "reset('t', 0)", "seek('t', 's', 1)", "tidy()",
     "number()", "applied()", "installed()", "lease('t', 's')", "lease_many('t', 's', '{a}', '{1}', '{30}')",
     "lease_json('t', 's', '{a}', '{1}', '{30}')", "next_due('t', 's')", "list_leases('t', 's')",
-    "leases_json('t', 's')",
+    "leases_json('t', 's')", "acts('{t}', '{s}')",
     "workloads()", "settings('t', 's')", "configure('t', 's', 3)", "list_dead('t', 's')", "dead_json('t', 's')",
     "redrive('t', 's')", "remove_dead('t', 's')", f"ack_lease('t', 's', {LEASED})", f"extend('t', 's', {LEASED}, 9)",
     f"nack('t', 's', {LEASED})", f"ack_leases('t', 's', array[{LEASED}])",

@@ -79,6 +79,7 @@ CALLS = [
     "select queue.lease('t', 's', 'x', 0)",
     f"select {OFFSET}, reason, error from queue.list_dead('t', 's')",
     "select topic, subscriber, leased, delayed, dead, redeliveries from queue.workloads()",
+    "select subscriber, act from queue.acts('{t,t}', '{s,x}')",
     "select queue.next_due('t', 's') > '2000-01-01'",
     "begin isolation level repeatable read; select count(*) from queue.lease('t', 's', 'x', 9); commit",
     "select redriven from queue.redrive('t', 's')",

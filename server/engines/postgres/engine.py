@@ -184,24 +184,24 @@ class PostgresEngine(Work):
         name = f"PostgreSQL {found.pop('server_version')}"
         return Health(name, sorted(name for name in found if found[name] == "off"))
 
-    async def announce(self, topics: list[str]) -> None:
-        """Tell every server of this database that something happened to these topics.
+    async def announce(self, names: list[str]) -> None:
+        """Tell every server of this database that something happened under these names.
 
         On a session of its own, after the publish has committed: a NOTIFY inside the transaction would hold one lock
         for the whole instance over the commit's fsync. Nothing is lost with a notice, so it waits for no disk either.
         """
-        sql = f"select pg_notify('{CHANNEL}', t) from unnest(%s::text[]) t"
+        sql = f"select pg_notify('{CHANNEL}', n) from unnest(%s::text[]) n"
         session = await self._announcer.take()
         try:
             self._announcing = session.backend
-            await session.run(sql, [topics])
+            await session.run(sql, [names])
         except psycopg2.Error as error:
             raise problem(error, writes=False) from error
         finally:
             self._announcer.give_back(session)
 
     async def listen(self) -> AsyncIterator[set[str]]:
-        """Yield topics as others announce them, and none now and then; raise when cut off."""
+        """Yield names as others announce them, and none now and then; raise when cut off."""
         turns = self._pool.turns
         with ExitStack() as opened:
             try:

@@ -59,14 +59,15 @@ class Work(Calls):
         ]
         rows = ", ".join(f"({n}, %s, %s::text[], %s::json)" for n in range(len(parts)))
         leases = f"case when {BRIEFLY} then b.leases end" if len(acks) > 1 else "b.leases"
-        sql = f"""select a.acked, a."position", a.epoch, a.head, a.lag
-                  from (values {rows}) b(n, subscriber, leases, offsets),
-                  queue.ack_leases(%s, b.subscriber, {leases}, b.offsets) with ordinality a
+        sql = f"""select a.acked, a."position", a.epoch, a.head, a.lag, s.ordered
+                  from (values (%s)) t(topic), (values {rows}) b(n, subscriber, leases, offsets),
+                  queue.ack_leases(t.topic, b.subscriber, {leases}, b.offsets) with ordinality a,
+                  queue.settings(t.topic, b.subscriber) s
                   order by b.n, a.ordinality"""
-        values: list[Any] = []
+        values: list[Any] = [topic]
         for name, part in parts:
             values += (name, [one.lease for one in part], json.dumps([one.offsets for one in part]))
-        found = await self._rows(sql, [*values, topic], (topic, "move"), writes=True)
+        found = await self._rows(sql, values, (topic, "move"), writes=True)
         return [LeaseAcked(*row) for _, row in sorted(zip(order, found, strict=True))]
 
     async def nack(self, topic: str, nack: Nack) -> Nacked:
@@ -110,6 +111,12 @@ class Work(Calls):
                   from given g, queue.configure(g.topic, g.subscriber, %s, %s, %s, %s) c,
                        queue.get_subscriber(g.topic, g.subscriber) s"""
         return str((await self._work(sql, topic, subscriber, *settings))[0])
+
+    async def acts(self, works: list[tuple[str, str]]) -> dict[tuple[str, str], tuple[int, int]]:
+        """Return epoch and newest act of the workers of those topics and subscribers that exist."""
+        sql = "select * from queue.acts(%s::text[], %s::text[])"
+        found = await self._rows(sql, columns(works), writes=False)
+        return {(topic, subscriber): (epoch, act) for topic, subscriber, epoch, act in found}
 
     async def workloads(self) -> list[Workload]:
         """Return what the workers of each subscriber that has, or had, any are at."""

@@ -4,6 +4,7 @@ from server.http import work
 from server.http.fields import MAX_LIMIT
 from server.http.operations import Answer, Context, operation
 from server.http.routes.subscribers import MISSING, ONE
+from server.queue.wakeups import work_of
 
 _DEAD = ONE + "/dead"
 
@@ -23,6 +24,7 @@ async def redrive(context: Context, body: work.DeadLetters, topic: str, subscrib
     """Give dead letters to the workers again, their attempts counted anew."""
     limit = min(body.limit, MAX_LIMIT)
     redriven = await context.engine.redrive(topic, subscriber, body.offsets, limit)
+    context.wakeups.happened(work_of(topic, subscriber))
     return Answer(f'{{"redriven":{redriven}}}')
 
 

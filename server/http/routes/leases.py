@@ -5,17 +5,18 @@ from server.http import work
 from server.http.fields import MAX_LIMIT
 from server.http.operations import Answer, Context, operation
 from server.http.routes.subscribers import MISSING, ONE
+from server.queue.wakeups import work_of
 
 _LEASES = ONE + "/leases"
 _LEASE = _LEASES + "/<lease>"
 
 
-@operation("POST", _LEASES, body=work.NewLease, answer=work.Leased, errors=MISSING)
+@operation("POST", _LEASES, body=work.NewLease, answer=work.Leased, errors=MISSING, patient=True)
 async def lease(context: Context, body: work.NewLease, topic: str, subscriber: str) -> Answer:
     """Lease messages: nobody else has them until the lease expires."""
     limit = min(body.limit, MAX_LIMIT)
     wanted = engines.Lease(subscriber, body.worker, limit, body.lease_seconds)
-    (leased,) = await context.engine.lease(topic, [wanted])
+    leased = await context.leases.lease(topic, wanted, body.wait)
     named = "null" if leased.lease is None else f'"{leased.lease}"'
     until = "null" if leased.expires_at is None else f'"{leased.expires_at}"'
     return Answer(
@@ -36,9 +37,10 @@ async def ack_lease(
 ) -> Answer:
     """Say that messages of a lease are done; the same again does nothing more."""
     asked = engines.LeaseAck(subscriber, lease, body.offsets)
-    ((acked, position, epoch, head, lag),) = await context.engine.ack_leases(topic, [asked])
+    done = await context.fusion.ack_lease(topic, asked)
     return Answer(
-        f'{{"acked":{acked},"position":{position},"epoch":{epoch},"head":{head},"lag":{lag}}}'
+        f'{{"acked":{done.acked},"position":{done.position},"epoch":{done.epoch},'
+        f'"head":{done.head},"lag":{done.lag}}}'
     )
 
 
@@ -57,6 +59,7 @@ async def nack(
         subscriber, lease, body.offsets, body.delay_seconds, body.error, body.untried
     )
     nacked, dead = await context.engine.nack(topic, asked)
+    context.wakeups.happened(work_of(topic, subscriber))
     return Answer(f'{{"nacked":{nacked},"dead":{dead}}}')
 
 
