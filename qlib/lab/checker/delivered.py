@@ -10,6 +10,7 @@ from math import inf
 from qlib.lab.checker.log import Log
 from qlib.lab.checker.moves import Moves
 from qlib.lab.checker.verdict import Findings
+from qlib.lab.checker.work import Work
 from qlib.lab.history.operation import Operation
 
 
@@ -19,18 +20,21 @@ def check_delivered(
     moves: Moves,
     acks: Sequence[Operation],
     seen: Sequence[Operation],
+    work: Work,
     findings: Findings,
 ) -> None:
     """Find unseen: what lies between an epoch's beginning and its acks, and never came in it.
 
-    `acks` are those that may have moved the position, `seen` the answers that told it.
+    `acks` are those that may have moved the position, `seen` the answers that told it. What
+    its workers have done, or given up, need not come to it.
     """
     delivered = _delivered(o for o in seen if o.kind == "fetch")
     begin, end = _passed(moves, acks, seen, delivered)
     for epoch, last in sorted(end.items()):
         first = bisect_right(log.offsets, begin[epoch])
         passed = log.offsets[first : bisect_right(log.offsets, last)]
-        if unseen := [offset for offset in passed if offset not in delivered[epoch]]:
+        came = delivered[epoch]
+        if unseen := [o for o in passed if o not in came and not work.may_be_settled(o, epoch)]:
             acked = f"{subscriber} acknowledged {log.topic} up to {last}"
             findings.add("unseen", f"{acked}, yet {unseen[0]} never came to it", len(unseen))
 

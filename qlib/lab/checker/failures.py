@@ -10,7 +10,7 @@ from qlib.lab.history.operation import Operation
 
 
 def check_failures(log: Log, faults: bool, valid: bool, findings: Findings) -> None:
-    """Find spurious-fail: all but stale acks and reads ahead, which take the epochs to judge.
+    """Find spurious-fail: all but what it takes the epochs, or the leases, to judge.
 
     What only the sender can judge, such as a request that is not valid or a number used twice, is
     judged when it says that all were `valid`; the refusal to serve, unless there were `faults`.
@@ -25,6 +25,7 @@ def check_failures(log: Log, faults: bool, valid: bool, findings: Findings) -> N
             "TopicNotFound": known < o.start,
             "SubscriberNotFound": subscribers.get(o.subscriber, inf) < o.start
             and o.subscriber not in removed,
+            **dict.fromkeys(("LeaseExpired", "KeyOrder", "LeasesOut"), False),
             "OffsetOutOfRange": valid or _is_in_range(o, log),
         }
         if spurious.get(o.error or "", valid):

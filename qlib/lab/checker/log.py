@@ -12,7 +12,7 @@ from qlib.lab.checker.verdict import Findings, shown
 from qlib.lab.checker.writes import Write
 from qlib.lab.history.operation import Operation
 
-_READS = ("fetch", "browse", "final_read")
+_READS = ("fetch", "lease", "browse", "final_read", "final_work")
 
 
 class Log:
@@ -63,6 +63,21 @@ class Log:
         return found
 
     @cached_property
+    def before_in_key(self) -> dict[int, int]:
+        """The message before each one in its key, where one was seen."""
+        keys: dict[int, str | None] = {}
+        for read in self.reads:
+            keys.update(zip(read.offsets, read.keys, strict=False))
+        last: dict[str, int] = {}
+        found: dict[int, int] = {}
+        for offset, key in sorted(keys.items()):
+            if key is not None:
+                if key in last:
+                    found[offset] = last[key]
+                last[key] = offset
+        return found
+
+    @cached_property
     def missing(self) -> list[tuple[int, Write, str]]:
         """What was to be in the final read and is not: offset, write and value."""
         if self.final is None:
@@ -80,14 +95,14 @@ class Log:
         ]
 
     @cached_property
-    def visible(self) -> Highest:
+    def visible(self) -> Highest[int]:
         """The last offset that must be seen by a time: its publish had returned, nor was it lost."""
         lost = {id(write) for _, write, _ in self.missing}
         kept = (write for write in self.writes if write.offsets and id(write) not in lost)
         return Highest((write.end, max(write.offsets)) for write in kept)
 
     @cached_property
-    def possible(self) -> Highest:
+    def possible(self) -> Highest[int]:
         """The last offset that can exist by a time: its publish had begun."""
         sent = [(w.start, max(w.offsets)) for w in self.writes if w.offsets]
         seen = [(self.begun(value), offset) for offset, value in self.at.items()]
@@ -157,6 +172,8 @@ def _sightings(reads: Iterable[Operation]) -> Iterator[tuple[int, str, Operation
 
 def seen_by(read: Operation) -> str:
     """Return who read, in words."""
-    if read.kind == "fetch":
-        return f"a fetch by {read.subscriber}"
+    if read.kind in ("fetch", "lease"):
+        return f"a {read.kind} by {read.subscriber}"
+    if read.kind == "final_work":
+        return f"the list of {read.subscriber}'s dead letters"
     return "the final read" if read.kind == "final_read" else "a browse"

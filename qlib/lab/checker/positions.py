@@ -7,19 +7,26 @@ from collections.abc import Iterable, Sequence
 from math import inf
 
 from qlib.lab.checker.delivered import check_delivered
+from qlib.lab.checker.doubles import check_doubles
+from qlib.lab.checker.keys import check_keys
+from qlib.lab.checker.left import check_left
 from qlib.lab.checker.log import Log
 from qlib.lab.checker.moves import Moves
 from qlib.lab.checker.prefix import Highest
+from qlib.lab.checker.restarts import Restarts
+from qlib.lab.checker.tries import check_tries
 from qlib.lab.checker.verdict import Findings
+from qlib.lab.checker.work import Work
+from qlib.lab.checker.zombies import check_zombies
 from qlib.lab.history.operation import Operation
 
-_TELLING = ("subscribe", "info", "fetch", "ack")
+_TELLING = ("subscribe", "info", "configure", "fetch", "ack", "ack_lease", "final_work")
 
 
 def check_positions(
-    subscriber: str, own: Sequence[Operation], log: Log, findings: Findings
+    subscriber: str, own: Sequence[Operation], log: Log, restarts: Restarts, findings: Findings
 ) -> None:
-    """Find what is wrong with the positions of one subscriber, and what they passed unseen.
+    """Find what is wrong with the positions and leases of one subscriber, and what went unseen.
 
     `own` are its operations. Nothing is found when nobody was ever told where it stood.
     """
@@ -33,13 +40,20 @@ def check_positions(
     seeks = [o for o in own if o.kind == "seek" and o.outcome != "fail"]
     moves = Moves(log.resets + seeks, seen)
     acks = [o for o in own if o.kind == "ack"]
-    sweep = _Sweep(subscriber, log, moves, acks, seen, findings)
+    work = Work(subscriber, own, log, moves, restarts)
+    sweep = _Sweep(subscriber, log, moves, acks, seen, work, findings)
     for operation in own:
         sweep.check_refusal(operation)
     valid = [ack for ack in acks if sweep.check_ack(ack)]
     for operation in seen:
         sweep.check_standing(operation)
-    check_delivered(subscriber, log, moves, valid, seen, findings)
+    check_delivered(subscriber, log, moves, valid, seen, work, findings)
+    if work.held or work.in_doubt:
+        check_doubles(work, sweep.stood, findings)
+        check_zombies(work, findings)
+        check_tries(work, findings)
+        check_keys(work, findings)
+        check_left(work, sweep.stood, findings)
 
 
 class _Sweep:
@@ -52,10 +66,11 @@ class _Sweep:
         moves: Moves,
         acks: Sequence[Operation],
         seen: Sequence[Operation],
+        work: Work,
         findings: Findings,
     ) -> None:
         self._name = f"{subscriber} of {log.topic}"
-        self._log, self._moves, self._findings = log, moves, findings
+        self._log, self._moves, self._work, self._findings = log, moves, work, findings
         # The acks that surely, and those that possibly, came before a time.
         self._after = _by_epoch((o.epoch, o.end, o.offset) for o in acks if o.outcome == "ok")
         self._possible: dict[tuple[int | None, int | None], float] = {}
@@ -63,7 +78,9 @@ class _Sweep:
             if ack.outcome != "fail":
                 where = (ack.epoch, ack.offset)
                 self._possible[where] = min(ack.start, self._possible.get(where, inf))
-        self._stood = _by_epoch((o.epoch, o.end, o.position) for o in seen)
+        # With leases the position moves on without waiting for the disk.
+        told = [o for o in seen if not work.held or work.restarts.survived(o, inf)]
+        self.stood = _by_epoch((o.epoch, o.end, o.position) for o in told)
         self._epochs = Highest((o.end, o.epoch or 0) for o in seen)
         self._undoing: set[int | None] = set()
 
@@ -100,7 +117,7 @@ class _Sweep:
             self._findings.add("phantom-position", f"{what} in an epoch that nothing began")
         elif position < (acked := self._acked(operation)):
             self._findings.add("lost-ack", f"{what} after the ack of {acked} had ended")
-        elif position < (before := self._stood[epoch].before(start)):
+        elif position < (before := self.stood[epoch].before(start)):
             self._findings.add("nonmonotonic-poll", f"{what}, and before that at {before}")
         elif position != operation.position or not self._is_explained(position, epoch, end):
             self._findings.add("phantom-position", f"{what}, where nothing had put it")
@@ -118,6 +135,7 @@ class _Sweep:
             self._moves.may_begin(position, epoch, epoch)
             or self._possible.get((epoch, position), inf) <= time
             or position in self._undoing
+            or self._work.may_be_settled(position, epoch, time)
         )
 
 
@@ -131,10 +149,10 @@ def _position(operation: Operation) -> int:
 
 def _by_epoch(
     facts: Iterable[tuple[int | None, float, int | None]],
-) -> defaultdict[int, Highest]:
+) -> defaultdict[int, Highest[int]]:
     pairs: dict[int, list[tuple[float, int]]] = defaultdict(list)
     for epoch, time, offset in facts:
         pairs[epoch or 0].append((time, offset or 0))
-    highest: defaultdict[int, Highest] = defaultdict(lambda: Highest(()))
+    highest: defaultdict[int, Highest[int]] = defaultdict(lambda: Highest(()))
     highest.update({epoch: Highest(found) for epoch, found in pairs.items()})
     return highest

@@ -9,6 +9,7 @@ from html import escape
 
 ANOMALIES: Mapping[str, str] = {
     "lost-write": "lost",
+    "lost-work": "lost",
     "duplicate": "duplicated",
     "dedupe-miss": "duplicated",
     "nonmonotonic-send": "out of order",
@@ -17,7 +18,9 @@ ANOMALIES: Mapping[str, str] = {
     "nonmonotonic-poll": "out of order",
     "int-poll-skip": "out of order",
     "poll-skip": "out of order",
+    "key-order": "out of order",
     "unseen": "skipped",
+    "lease-stuck": "skipped",
     "inconsistent-offsets": "wrong",
     "gap": "wrong",
     "bad-first-offset": "wrong",
@@ -33,6 +36,9 @@ ANOMALIES: Mapping[str, str] = {
     "ack-beyond-head": "wrong",
     "reset-undone": "wrong",
     "false-dedupe": "wrong",
+    "double-lease": "wrong",
+    "zombie-ack": "wrong",
+    "attempts": "wrong",
     "spurious-fail": "wrong",
 }
 

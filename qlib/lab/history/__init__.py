@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from functools import partial
+from time import monotonic
 from typing import Any, overload
 from uuid import uuid4
 
 from qlib.lab.history.operation import Operation, Recorder, messages
 from qlib.lab.history.watched import WatchedPublisher, WatchedSubscriber
+from qlib.lab.history.watched_workers import standing
+from qlib.leased import DeadLetter
 from qlib.models import Message
 from qlib.publisher import QPublisher
 from qlib.subscriber import QSubscriber
@@ -30,6 +34,7 @@ class History:
         """Begin with these operations."""
         self._operations = list(operations)
         self._reader: tuple[QPublisher, Recorder] | None = None
+        self._workers: dict[tuple[str, str], tuple[QSubscriber, Recorder]] = {}
 
     def __repr__(self) -> str:
         """Return how many operations there are."""
@@ -64,6 +69,7 @@ class History:
         """
         recorder = Recorder(uuid4().hex, self.add)
         if isinstance(client, QSubscriber):
+            self._workers.setdefault((client.topic, client.subscriber), (client, recorder))
             return WatchedSubscriber(client, recorder)
         self._reader = self._reader or (client, recorder)
         return WatchedPublisher(client, recorder)
@@ -71,21 +77,53 @@ class History:
     def final_read(self) -> None:
         """Record all messages of every topic of this history, from floor to head; move nothing.
 
-        A topic that was deleted is left out. Raises LookupError unless a QPublisher is watched,
-        and the errors of its `browse`.
+        And the dead letters of every subscriber with workers that is watched: once they have come
+        to the end. A topic or subscriber that was deleted is left out. Raises LookupError unless a
+        QPublisher is watched, and the errors of `browse` and `dead`.
         """
         if self._reader is None:
             raise LookupError("the final read goes through a publisher: watch one first")
         client, recorder = self._reader
         deleted = {o.topic for o in self._operations if o.kind == "delete_topic"}
+        self._final_work(deleted)
         for topic in sorted({o.topic for o in self._operations} - deleted - {""}):
             whole = partial(_whole, client, topic)
             recorder.call("final_read", topic, whole, lambda found: found)
+
+    def _final_work(self, deleted: set[str]) -> None:
+        known = {(o.topic, o.subscriber or "") for o in self._operations if o.kind == "lease"}
+        gone = {(o.topic, o.subscriber) for o in self._operations if o.kind == "unsubscribe"}
+        for topic, subscriber in sorted(known - gone):
+            if topic not in deleted and (topic, subscriber) in self._workers:
+                client, recorder = self._workers[topic, subscriber]
+                told = partial(_whole_work, client)
+                recorder.call("final_work", topic, told, lambda it: it, subscriber=subscriber)
+
+    @contextmanager
+    def restart(self) -> Iterator[None]:
+        """Tell that within the `with` the database ends, or is killed, and starts again.
+
+        What did not wait for the disk before may be lost then: a lease, for instance. Tell of all
+        restarts or of none, and of the start as one, so that it is known when there was none.
+        """
+        start = monotonic()
+        try:
+            yield
+        finally:
+            self.add(Operation("restart", "", start, monotonic()))
 
 
 def record() -> History:
     """Return an empty history; `watch` the clients, let them work, and then `final_read`."""
     return History()
+
+
+def _whole_work(client: QSubscriber) -> dict[str, Any]:
+    told = standing(client.info())
+    found: list[DeadLetter] = []
+    while page := client.dead(found[-1].offset if found else None, _PAGE):
+        found += page
+    return told | messages(found) | {"attempts": tuple(letter.attempts for letter in found)}
 
 
 def _whole(client: QPublisher, topic: str) -> dict[str, Any]:

@@ -9,7 +9,9 @@ from time import monotonic
 from typing import Any, Literal, TypeVar
 
 from qlib.errors import DefiniteError, InvalidRequest, OutcomeUnknown
+from qlib.leased import DeadLetter
 from qlib.models import Message
+from qlib.reading import Kept
 from qlib.values import Encode, encoder
 
 T = TypeVar("T")
@@ -35,12 +37,26 @@ class Operation:
     - final_read: `floor`, `head`, `offsets`, `values` of the whole topic
     - ack: `offset` and `epoch` sent; `position` returned
     - seek, reset: `offset`, the position moved to, None when only a time is known
-    - subscribe, info: `position` and `epoch` of the subscriber then
-    - dry_run (of a seek or reset), create_topic, delete_topic, unsubscribe, topic, topics,
-      subscribers: no more
+    - subscribe, info, configure: `position`, `epoch`, `max_attempts`, `backoff_cap` and `ordered` of
+      the subscriber then; of a configure in doubt the settings sent, None for those that stay
+    - lease: `limit`, `seconds` and `wait` sent; the id as `lease` and when it expires as `expires`,
+      None when nothing came; `offsets`, `values`, `attempts`, and `keys` when a message has one
+    - ack_lease: `lease` and `offsets` sent, none for all that it holds; `count` done by it;
+      `position` and `epoch`
+    - nack: `lease` and `offsets`, as for ack_lease, `delay` and `untried` sent; `count` given back
+      and `buried`, how many are dead letters now
+    - extend: `lease` and `seconds` sent; `expires`
+    - redrive, remove_dead: `offsets` sent, none for the first ones, and `limit`; `count`
+    - final_work: all dead letters of a subscriber, `offsets`, `values`, `attempts`; `position`,
+      `epoch`, before they were read
+    - restart: while it lasts the database ends, or is killed, and starts again; whoever tells one
+      tells all, beginning with the start
+    - dead, leases (the lists), dry_run (of a seek or reset), create_topic, delete_topic,
+      unsubscribe, topic, topics, subscribers: no more
 
-    A value is a payload's canonical JSON text. It must be unique to its attempt to publish for the
-    strongest check: of two messages with the same value, nobody can tell which one was lost.
+    `expires` is in seconds of the database's clock, from 1970 on. A value is a payload's canonical
+    JSON text. It must be unique to its attempt to publish for the strongest check: of two messages
+    with the same value, nobody can tell which one was lost.
     """
 
     kind: str
@@ -61,6 +77,19 @@ class Operation:
     values: tuple[str, ...] = ()
     producer: str | None = None
     sequence: int | None = None
+    keys: tuple[str | None, ...] = ()
+    lease: str | None = None
+    attempts: tuple[int, ...] = ()
+    seconds: float | None = None
+    expires: float | None = None
+    wait: float | None = None
+    delay: float | None = None
+    untried: bool = False
+    count: int | None = None
+    buried: int | None = None
+    max_attempts: int | None = None
+    backoff_cap: float | None = None
+    ordered: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,13 +132,16 @@ class Recorder:
         return {"producer": self.process, "sequence": error.sequence}
 
 
-def messages(found: Iterable[Message]) -> dict[str, Any]:
+def messages(found: Iterable[Message | Kept | DeadLetter]) -> dict[str, Any]:
     """Return messages as the fields of an operation."""
     found = tuple(found)
-    return {
+    told: dict[str, Any] = {
         "offsets": tuple(message.offset for message in found),
         "values": tuple(_text(message.payload) for message in found),
     }
+    if any(message.key is not None for message in found):
+        told["keys"] = tuple(message.key for message in found)
+    return told
 
 
 def values(payloads: Iterable[Any], to_json: Encode = _TO_JSON) -> tuple[str, ...]:

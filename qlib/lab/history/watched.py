@@ -13,7 +13,7 @@ from qlib import batches, consumer
 from qlib.attempts import Outage
 from qlib.buffered import Buffered
 from qlib.lab.history.operation import Recorder, messages, values
-from qlib.lab.history.watched_workers import WatchedWorkers
+from qlib.lab.history.watched_workers import WatchedWorkers, standing
 from qlib.models import Batch, Message, Reset, Subscriber, Topic
 from qlib.places import Place
 from qlib.publisher import QPublisher
@@ -163,7 +163,7 @@ class WatchedSubscriber(_Watched, WatchedWorkers):
         self.topic, self.subscriber = client.topic, client.subscriber
         self.created = client.created
         self._transport, self._path, self._worker = client._transport, client._path, client._worker
-        self._call("subscribe", act=client.info, told=_standing)
+        self._call("subscribe", act=client.info, told=standing)
 
     def __enter__(self) -> WatchedSubscriber:
         """Return the stand-in itself."""
@@ -181,7 +181,7 @@ class WatchedSubscriber(_Watched, WatchedWorkers):
 
     def info(self) -> Subscriber:
         """Return the subscriber as it is now."""
-        return self._call("info", act=self._client.info, told=_standing)
+        return self._call("info", act=self._client.info, told=standing)
 
     def fetch(self, limit: int = 100, wait: float = 0.0, *, after: int | None = None) -> Batch:
         """Return messages after the position, or after an offset, and move nothing."""
@@ -241,10 +241,6 @@ class WatchedSubscriber(_Watched, WatchedWorkers):
     ) -> Generator[Message, None, None]:
         """Yield message after message, by the client's own loop over the stand-in's methods."""
         return consumer.loop(self, limit, wait, ack_every, patience, skip_unreadable)
-
-
-def _standing(subscriber: Subscriber) -> dict[str, Any]:
-    return {"position": subscriber.position, "epoch": subscriber.epoch}
 
 
 def _position(to: Place) -> int | None:

@@ -12,7 +12,8 @@ from qlib.lab.checker import ANOMALIES, check
 from qlib.lab.history import History
 from tests.lab.checker import model_queue
 from tests.lab.checker.model_queue import random_history
-from tests.lab.checker.planted import ALSO, PLANTED, Told
+from tests.lab.checker.planted import ALSO, Told
+from tests.lab.checker.planted_leases import PLANTED
 from tests.lab.checker.verdicts import names
 
 
