@@ -52,6 +52,17 @@ class Held:
         return _earliest(_first(self, self.nacks), _behind(self))
 
     @cached_property
+    def surely_returned(self) -> dict[int, list[Operation]]:
+        """The nacks that gave back all that was asked, by the message."""
+        found: dict[int, list[Operation]] = {}
+        for nack in self.nacks:
+            asked = self.asked(nack)
+            if nack.outcome == "ok" and (nack.count or 0) + (nack.buried or 0) == len(set(asked)):
+                for offset in asked:
+                    found.setdefault(offset, []).append(nack)
+        return found
+
+    @cached_property
     def untried(self) -> dict[int, float]:
         """When the first nack began that may have given a message back as if never leased."""
         untried = (nack for nack in self.nacks if nack.untried)

@@ -11,12 +11,10 @@ from qlib.lab.checker.work import Work
 
 
 def check_keys(work: Work, findings: Findings) -> None:
-    """Find key-order, when order by key was on all the time."""
-    if not work.ordered:
-        return
+    """Find key-order, as long as order by key surely was on."""
     begins = work.moves.begins({held.epoch for held in work.held if held.epoch is not None})
     for held in work.held:
-        if held.epoch is not None:
+        if held.epoch is not None and held.operation.start > work.ordered_from:
             for offset, earlier, time, done in _orders(held, work):
                 if earlier <= begins[held.epoch] or work.may_be_over(earlier, held.epoch, time):
                     continue

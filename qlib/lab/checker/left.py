@@ -60,4 +60,4 @@ def _check_stuck(work: Work, findings: Findings) -> None:
 def _is_next(offset: int, epoch: int, work: Work) -> bool:
     """Return whether a message surely waits for none before it in its key."""
     earlier = work.log.before_in_key.get(offset)
-    return work.ordered is False or earlier is None or work.is_over(earlier, epoch)
+    return work.unordered or earlier is None or work.is_over(earlier, epoch)

@@ -34,6 +34,10 @@ class Restarts:
                 return False
         return True
 
+    def none_since(self, time: float) -> bool:
+        """Return whether the database surely has not crashed since a time."""
+        return not self._ends or self._ends[-1] < time
+
 
 def _is_durable(operation: Operation) -> bool:
     # A numbered publish may be a repetition, an ack one of what was done: they write nothing.

@@ -49,5 +49,5 @@ def _wrong(
 
 def _may_not_count(offset: int, before: Held, end: float, work: Work) -> bool:
     """Return whether a lease may have been given back untried."""
-    follows = work.ordered is not False and before.keys.get(offset) is not None
+    follows = not work.unordered and before.keys.get(offset) is not None
     return follows or before.untried.get(offset, inf) < end

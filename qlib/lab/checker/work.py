@@ -26,9 +26,11 @@ class Work:
     """What is known of the work on a subscriber's messages.
 
     `held` are the leases that were answered, in the order in which they were made; `at` those of
-    each message. `doubts` are the ends of those without an answer, which hold nobody knows what.
-    `ordered` and `max_attempts` are the settings, None when they are unknown or were changed.
-    `final` is the last look at the dead letters, if nothing was done after it.
+    each message. `empty` are those that found nothing, `in_doubt` those without an answer, which
+    hold nobody knows what; `refused` is what was asked of a lease in vain. Order by key is on since
+    `ordered_from`, or never was if `unordered`; `max_attempts` and `backoff_cap` are None when they
+    are unknown or were changed. `final` is the last look at the dead letters, if nothing was done
+    after it.
     """
 
     def __init__(
@@ -60,7 +62,8 @@ class Work:
                 self.at[offset].append(held)
         self.refused = _sort(own, {held.operation.lease: held for held in self.held})
         told = [o for o in own if o.kind in _SETTINGS and o.outcome != "fail"]
-        self.ordered = _only(o.ordered for o in told)
+        self.unordered = bool(told) and all(o.ordered is False for o in told)
+        self.ordered_from = _ordered_from(told)
         self.max_attempts = _only(o.max_attempts for o in told)
         self.backoff_cap = _only(o.backoff_cap for o in told)
         self.final = _final(own)
@@ -88,13 +91,25 @@ class Work:
         """Return whether a worker may have settled it: acknowledged it, or brought it to its end."""
         leases = [h for h in self.at.get(offset, ()) if h.first <= epoch <= h.last]
         return any(
-            ack.start <= time and (not ack.offsets or offset in ack.offsets)
+            ack.start <= time and self._may_be_for(ack, offset, held)
             for held in leases
             for ack in held.acks
         ) or self._may_be_dead(offset, leases, time)
 
-    def _may_be_dead(self, offset: int, leases: Iterable[Held], time: float) -> bool:
-        if self.final and offset not in self._dead and not self.redriven(offset, -inf, inf):
+    def _may_be_for(self, ack: Operation, offset: int, held: Held) -> bool:
+        if ack.offsets:
+            return offset in ack.offsets
+        # All that it holds: not what it had given back.
+        return not any(
+            nack.end < ack.start and self.restarts.survived(nack, ack.end)
+            for nack in held.surely_returned.get(offset, ())
+        )
+
+    def _may_be_dead(self, offset: int, leases: Sequence[Held], time: float) -> bool:
+        first = min((held.operation.start for held in leases), default=inf)
+        # Of a time before a crash the end does not tell: a death, too, may have been undone.
+        known = self.final and (time == inf or self.restarts.none_since(first))
+        if known and offset not in self._dead and not self.redriven(offset, -inf, inf):
             return False
         attempts = (h.attempts[offset] for h in leases if h.operation.start <= time)
         return max(attempts, default=0) + self.doubts(time) >= (self.max_attempts or 1)
@@ -141,6 +156,17 @@ def _sort(own: Iterable[Operation], held: dict[str | None, Held]) -> list[tuple[
                 kinds = {"ack_lease": lease.acks, "nack": lease.nacks, "extend": lease.extends}
                 kinds[o.kind].append(o)
     return refused
+
+
+def _ordered_from(told: Iterable[Operation]) -> float:
+    """Return since when order by key surely is on; infinity when it is not, or nobody knows."""
+    since, before = inf, -inf
+    for o in sorted(told, key=lambda o: o.end):
+        if not o.ordered or o.outcome != "ok":
+            since, before = inf, o.end
+        elif o.start > before:
+            since = min(since, o.end)
+    return since
 
 
 def _only(told: Iterable[T | None]) -> T | None:

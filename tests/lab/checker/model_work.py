@@ -246,12 +246,14 @@ class Work(Run):
             for _ in range(self.choose.randint(1, 150)):
                 yield
             start = next(self.clock)
-            yield
-            time = self.model.time
-            self.model, self.held = deepcopy(self.disk)
-            self.model.time = time
-            yield
-            self.history.add(Operation("restart", "", start, next(self.clock)))
+            try:
+                yield
+                time = self.model.time
+                self.model, self.held = deepcopy(self.disk)
+                self.model.time = time
+                yield
+            finally:
+                self.history.add(Operation("restart", "", start, next(self.clock)))
 
 
 def random_work(

@@ -4,58 +4,22 @@ import inspect
 import pickle
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Callable
 from datetime import date
 from time import monotonic
-from typing import Any
 
 import pytest
 from psycopg2.extensions import connection
 
 from qlib import InvalidRequest, OffsetOutOfRange, OutcomeUnknown, QPublisher, QSubscriber
-from qlib.lab.checker import Verdict, check
-from qlib.lab.history import History, Operation, record
+from qlib.lab.history import History, Operation
 from qlib.lab.history.operation import Recorder, values
 from qlib.lab.history.watched import WatchedPublisher, WatchedSubscriber
 from tests.lab.checker.verdicts import names
-from tests.server_process import ServerProcess
+from tests.lab.history.bench import Bench, Spoil
 
 Subscribe = Callable[..., WatchedSubscriber]
 SEQUENCE = "create sequence queue.numbers; grant usage on sequence queue.numbers to public"
-
-
-class Bench:
-    """A history and clients that are watched by it; all are closed in the end."""
-
-    def __init__(self, url: str, closing: ExitStack) -> None:
-        self.history, self._url, self._closing = record(), url, closing
-        self.pub = self.publisher()
-
-    def publisher(self) -> WatchedPublisher:
-        return self._closing.enter_context(self.history.watch(QPublisher(self._url)))
-
-    def subscriber(self, topic: str, name: str, start: Any = "earliest") -> WatchedSubscriber:
-        client = QSubscriber(topic, name, start, url=self._url)
-        return self._closing.enter_context(self.history.watch(client))
-
-    def verdict(self) -> Verdict:
-        self.history.final_read()
-        return check(self.history)
-
-    def outcomes(self) -> Counter[str]:
-        return Counter(f"{o.kind} {o.outcome}" for o in self.history.operations)
-
-
-@pytest.fixture
-def closing() -> Iterator[ExitStack]:
-    with ExitStack() as stack:
-        yield stack
-
-
-@pytest.fixture
-def bench(server: ServerProcess, closing: ExitStack) -> Bench:
-    return Bench(server.url, closing)
 
 
 @pytest.mark.parametrize(
@@ -227,30 +191,6 @@ def run(*acts: Callable[[], object]) -> None:
     for thread in threads:
         thread.join(30)
     assert not any(thread.is_alive() for thread in threads)
-
-
-Spoil = Callable[[str, str, str], None]
-
-
-@pytest.fixture
-def spoil(connect: Callable[[], connection]) -> Spoil:
-    """Return a function that changes one place in the body of an SQL function."""
-
-    def change(function: str, old: str, new: str) -> None:
-        with connect() as session, session.cursor() as cursor:
-            cursor.execute("select pg_get_functiondef(%s::regproc)", (f"queue.{function}",))
-            ((body,),) = cursor.fetchall()
-            assert body.count(old) == 1
-            cursor.execute(body.replace(old, new))
-
-    return change
-
-
-@pytest.fixture
-def own(start_server: Callable[..., ServerProcess], closing: ExitStack) -> Bench:
-    bench = Bench(start_server().url, closing)
-    bench.pub.create_topic("orders")
-    return bench
 
 
 def overlapping(own: Bench, session: connection) -> None:
