@@ -58,7 +58,7 @@ Headers = Annotated[msgspec.Raw, Meta(extra_json_schema={"anyOf": [_OBJECT, {"ty
 Offsets = Annotated[
     list[Annotated[int, Meta(ge=1, le=LARGEST)]],
     Meta(min_length=1, max_length=MAX_LIMIT),
-    rule("an array of 1 to 10,000 offsets"),
+    rule("an array of 1 to 10,000 offsets, each an integer from 1 on"),
 ]
 Worker = Annotated[
     str,

@@ -8,6 +8,7 @@ import pytest
 from server.engines.postgres.embedded import EmbeddedPostgres
 from server.engines.postgres.install import install
 from tests.conftest import database
+from tests.server.working import Crew
 from tests.server_process import ServerProcess, serving
 
 
@@ -33,3 +34,12 @@ def postgres(directory: Path, pg_bin: Path | None) -> Iterator[EmbeddedPostgres]
     with EmbeddedPostgres(directory / "data", bin_dir=pg_bin) as started:
         assert install(started.dsn)
         yield started
+
+
+@pytest.fixture
+def crew(server: ServerProcess, topic: str) -> Crew:
+    """The workers of a subscriber that has ten messages before it."""
+    made = Crew(server, topic)
+    made.publish(10)
+    made.subscribe()
+    return made

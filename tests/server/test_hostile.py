@@ -16,10 +16,14 @@ from tests.conftest import numbers
 from tests.server.answers import ok
 from tests.server.attacks import BODIES, ELSEWHERE, GOOD, NAMES, NUMBERS, REQUESTS
 from tests.server.raw import JSON, request, send
+from tests.server.working import Crew
 from tests.server_process import ServerProcess
 from tests.waiting import until
 
 DAWDLERS = 1200
+HOSTILE = ["'; drop table queue.topic; --", "\\'", "%s", "$1", "{0}", "😀", "\n"]
+EXTENSION = b'{"lease_seconds": 1}'
+OFFSETS = (b"/leases/1-1/ack", b"/leases/1-1/nack", b"/dead/redrive")
 GIB = 1024**3  # more than a server should ever need here
 
 
@@ -39,7 +43,7 @@ class Target:
 
     def state(self) -> list[str]:
         """Return everything that the server says about the topic."""
-        paths = ("", "/messages", "/subscribers")
+        paths = ("", "/messages", "/subscribers", "/subscribers/s/leases", "/subscribers/s/dead")
         answers = [self.server.call("GET", f"/topics/{self.topic}{path}") for path in paths]
         assert all(answer.status_code == 200 for answer in answers)
         return [answer.text for answer in answers]
@@ -90,6 +94,8 @@ def test_names(target: Target, name: bytes) -> None:
         ("GET", topic + b"/subscribers/" + name),
         ("DELETE", topic + b"/subscribers/" + name),
         ("GET", topic + b"/subscribers/" + name + b"/messages"),
+        ("GET", topic + b"/subscribers/" + name + b"/leases"),
+        ("GET", topic + b"/subscribers/" + name + b"/dead"),
     ]:
         target.refuses(request(method, path), {422})
     for path, body in [
@@ -97,8 +103,16 @@ def test_names(target: Target, name: bytes) -> None:
         (topic + b"/subscribers/" + name + b"/ack", b'{"offset": 3, "epoch": 0}'),
         (topic + b"/subscribers/" + name + b"/seek", b'{"offset": 0}'),
         (b"/topics/" + name + b"/reset", b'{"offset": 0}'),
+        (topic + b"/subscribers/" + name + b"/leases", b"{}"),
+        (topic + b"/subscribers/" + name + b"/dead/redrive", b"{}"),
+        *(
+            (topic + b"/subscribers/s/leases/" + name + b"/" + verb, EXTENSION)
+            for verb in (b"ack", b"nack", b"extend")
+        ),
     ]:
         target.refuses(request("POST", path, body), {422})
+    for method, path in (("PATCH", b""), ("DELETE", b"/dead")):
+        target.refuses(request(method, topic + b"/subscribers/" + name + path, b"{}"), {422})
 
 
 @pytest.mark.parametrize("name", ELSEWHERE)
@@ -107,9 +121,7 @@ def test_names_that_lead_elsewhere(target: Target, name: bytes) -> None:
         target.refuses(request(method, b"/topics/" + name), {404, 405})
 
 
-@pytest.mark.parametrize(
-    "text", ["'; drop table queue.topic; --", "\\'", "%s", "$1", "{0}", "😀", "\n"]
-)
+@pytest.mark.parametrize("text", HOSTILE)
 def test_hostile_text_is_only_text(target: Target, text: str) -> None:
     for body in ({"topic": text}, {"topic": target.topic, "description": text}):
         target.refuses(request("POST", b"/topics", json.dumps(body).encode()), {409, 422})
@@ -125,6 +137,30 @@ def test_hostile_text_is_only_text(target: Target, text: str) -> None:
     assert target.state() == target.before
 
 
+LEASING = {name: one for name, one in BODIES.items() if "payloads" not in name and one[0] != GOOD}
+
+
+@pytest.mark.parametrize("path", [b"/leases", b"/leases/1-1/ack", b"/dead"])
+@pytest.mark.parametrize("name", LEASING)
+def test_bodies_of_workers(target: Target, path: bytes, name: str) -> None:
+    body, statuses = LEASING[name]
+    own = target.subscriber.encode() + path
+    method = "DELETE" if path == b"/dead" else "POST"
+    # there is no member for messages: 422 is right wherever the text is JSON
+    target.refuses(request(method, own, body), statuses | {422})
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_hostile_text_of_workers_is_only_text(server: ServerProcess, topic: str, text: str) -> None:
+    crew = Crew(server, topic)
+    crew.subscribe(max_attempts=1)
+    crew.publish(1)
+    leased = crew.lease(1, worker=text)
+    assert [one["worker"] for one in crew.leases()] == [text]
+    assert crew.nack(leased, error=text) == (0, 1)
+    assert [(one["worker"], one["error"]) for one in crew.dead()] == [(text, text)]
+
+
 @pytest.mark.parametrize("number", NUMBERS)
 def test_numbers(target: Target, number: bytes) -> None:
     subscriber = target.subscriber.encode()
@@ -136,8 +172,17 @@ def test_numbers(target: Target, number: bytes) -> None:
         (topic + b"/reset", b'{"offset": %b}'),
         (topic + b"/subscribers", b'{"subscriber": "n", "start": %b}'),
         (topic + b"/messages", b'{"payloads": [1], "producer": "p", "sequence": %b}'),
+        *((subscriber + path, b'{"offsets": [%b]}') for path in OFFSETS),
+        (subscriber + b"/leases", b'{"limit": 0, "worker": %b}'),
+        (subscriber + b"/leases", b'{"lease_seconds": %b, "limit": 0}'),
+        (subscriber + b"/leases/1-1/extend", b'{"lease_seconds": %b}'),
+        (subscriber + b"/leases/1-1/nack", b'{"delay_seconds": %b}'),
+        (topic + b"/subscribers", b'{"subscriber": "n", "start": 99, "max_attempts": %b}'),
     ]:
         target.refuses(request("POST", path, body % number), {409, 422})
+    for body in (b'{"max_attempts": %b, "ordered": 0}', b'{"backoff_seconds": %b, "x": 1}'):
+        target.refuses(request("PATCH", subscriber, body % number), {422})
+    target.refuses(request("DELETE", subscriber + b"/dead", b'{"offsets": [%b]}' % number), {422})
 
 
 @pytest.mark.parametrize("number", [b"9223372036854775808", b"-1", b"1.0", b"true", b"1_0", b"+1"])
@@ -145,6 +190,8 @@ def test_numbers_in_queries(target: Target, number: bytes) -> None:
     for path in (
         target.path + b"?offset=" + number,
         target.subscriber.encode() + b"/messages?after=" + number,
+        target.subscriber.encode() + b"/leases?after=" + number,
+        target.subscriber.encode() + b"/dead?after=" + number,
     ):
         target.refuses(request("GET", path), {422})
     fullwidth = b"?limit=%EF%BC%91"

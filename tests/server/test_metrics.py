@@ -8,6 +8,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from psycopg2.extensions import connection
 
 from tests.server.answers import ok
+from tests.server.working import Crew
 from tests.server_process import ServerProcess
 from tests.waiting import until
 
@@ -87,6 +88,43 @@ def test_lags_that_are_left_out_are_counted(
         cursor.execute(lags.replace("DEFAULT 10000", "DEFAULT 2"))
     found = samples(fresh)
     assert (found[left_out], sum("lag_messages" in name for name, _ in found)) == (1, 2)
+
+
+WORK = ("leased_messages", "delayed_messages", "dead_messages", "redeliveries_total")
+
+
+def test_what_workers_are_at_is_told(fresh: ServerProcess) -> None:
+    ok(fresh.call("POST", "/topics", {"topic": "t"}), 201)
+    crew, idle = Crew(fresh, "t"), Crew(fresh, "t", "idle")
+    crew.publish(5)
+    crew.subscribe(max_attempts=2)
+    idle.subscribe()
+
+    def told() -> list[float]:
+        found = samples(fresh)
+        assert not [
+            labels for name, labels in found if "dead" in name and ("subscriber", "idle") in labels
+        ]
+        return [found[key(f"queue_{name}", topic="t", subscriber="kitchen")] for name in WORK]
+
+    def oldest() -> float:
+        return samples(fresh)[key("queue_oldest_lease_seconds", topic="t", subscriber="kitchen")]
+
+    assert not any("leased" in name for name, _ in samples(fresh))
+    leased = crew.lease(4)
+    assert told() == [4, 0, 0, 0]
+    until(lambda: oldest() > 0)
+    crew.nack(leased, 1, delay_seconds=3600)
+    crew.nack(leased, 2)
+    again = crew.lease(1)
+    assert told() == [3, 1, 0, 1]
+    crew.nack(again)
+    assert told() == [2, 1, 1, 1]
+    crew.ack(leased)
+    assert told() == [0, 1, 1, 1]
+    assert oldest() == 0
+    ok(crew.call("DELETE"), 204)
+    assert not any("redeliveries" in name for name, _ in samples(fresh))
 
 
 def test_waiting_polls_are_counted(fresh: ServerProcess) -> None:

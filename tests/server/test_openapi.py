@@ -29,6 +29,7 @@ from server.http.errors import STATUS
 from server.http.operations import OPERATIONS
 from tests.server.answers import PROBLEMS, ok
 from tests.server.applications import application
+from tests.server.working import Crew
 from tests.server_process import ServerProcess
 
 CHECKS = [
@@ -290,6 +291,26 @@ def test_the_types_of_answers_are_those_that_are_given(server: ServerProcess, to
     batch = {"payloads": [1], "keys": ["k"], "headers": [{"h": 1}]}
     ok(server.call("POST", f"/topics/{topic}/messages", batch), 201)
     ok(server.call("POST", f"/topics/{topic}/subscribers", {"subscriber": "s", "start": 0}), 201)
+    crew = Crew(server, topic, "s")
+    crew.configure(max_attempts=1)
+    crew.publish(3)
+    crew.nack(crew.lease(1))
+    leased = crew.call("POST", "/leases", {"limit": 3})
+    done = [
+        (leased, work.Leased),
+        (crew.of(leased.json(), "extend", {"lease_seconds": 60}), work.Extended),
+        (crew.of(leased.json(), "nack", {"offsets": [2], "untried": True}), work.Nacked),
+        (crew.of(leased.json(), "ack", {"offsets": [3]}), work.LeaseAcked),
+        (crew.call("POST", "/leases", {"limit": 9}), work.Leased),
+        (crew.call("POST", "/leases", {"limit": 9}), work.Leased),  # with nothing in it
+        (crew.call("POST", "/dead/redrive", {"offsets": [9]}), work.Redriven),
+        (crew.call("DELETE", "/dead", {"offsets": [9]}), work.Removed),
+        (crew.call("PATCH", body={"ordered": False}), schemas.Subscriber),
+    ]
+    for answer, kind in done:
+        assert isinstance(msgspec.json.decode(answer.content, type=kind), kind)
+        assert ok(answer).keys() == set(kind.__struct_fields__)
+    assert crew.leases() and crew.dead()
     for path, kind in kinds.items():
         content = server.call("GET", path).content
         decoded = msgspec.json.decode(content, type=kind)

@@ -87,6 +87,48 @@ SAID: list[tuple[str, object, str]] = [
         "timestamp is a time with its zone, as in 2024-02-29T12:00:00Z, not 'yesterday'",
     ),
     ("/topics/T/subscribers/s/seek", {"dry_run": 1}, "dry_run is true or false, not 1"),
+    (
+        "/topics/T/subscribers/s/leases",
+        {"worker": "x" * 201},
+        "worker is a text of at most 200 characters, not '" + "x" * 58 + "…",
+    ),
+    (
+        "/topics/T/subscribers/s/leases",
+        {"seconds": 5},
+        "there is no member 'seconds' here: did you mean lease_seconds, "
+        "which is a number of seconds from 0.001 to 43,200?",
+    ),
+    (
+        "/topics/T/subscribers/s/leases/1-1/ack",
+        {"offsets": [1, 0]},
+        "offsets is an array of 1 to 10,000 offsets, each an integer from 1 on, and offsets[1] is 0",
+    ),
+    (
+        "/topics/T/subscribers/s/leases/1-1/nack",
+        {"delay_seconds": -1},
+        "delay_seconds is a number of seconds from 0 to 604,800, not -1",
+    ),
+    (
+        "/topics/T/subscribers/s/leases/1-1/nack",
+        {"error": 404},
+        "error is a text of at most 10,000 characters, not 404",
+    ),
+    (
+        "/topics/T/subscribers/s/leases/1-1/extend",
+        {},
+        "lease_seconds is missing: it is a number of seconds from 0.001 to 43,200",
+    ),
+    (
+        "/topics/T/subscribers",
+        {"max_attempts": 0},
+        "max_attempts is an integer from 1 to 10,000, not 0",
+    ),
+    ("/topics/T/subscribers", {"ordered": "yes"}, "ordered is true or false, not 'yes'"),
+    (
+        "/topics/T/subscribers/s/dead/redrive",
+        {"limit": 0},
+        "limit is an integer from 1 on, not 0",
+    ),
 ]
 # path -> what is said
 ASKED = {
@@ -105,6 +147,10 @@ ASKED = {
     "/topics/T/subscribers/%F0%9F%98%80": (
         "a subscriber's name is 1 to 200 of A-Z a-z 0-9 . _ -, not '😀'"
     ),
+    "/topics/T/subscribers/s/leases?after=x": (
+        "after is an integer from 0 to 9223372036854775807, not 'x'"
+    ),
+    "/topics/T/subscribers/s/dead?limit=0": "limit is an integer from 1 on, not '0'",
 }
 # a body that is no JSON -> what is said
 TEXTS = {
@@ -163,9 +209,16 @@ def everything_wrong() -> list[tuple[str, str, bytes]]:
     requests = []
     for one in OPERATIONS:
         path = one.rule.replace("<topic>", "t").replace("<subscriber>", "s")
+        path = path.replace("<lease>", "1-1")
         for name in one.body.__struct_fields__ if one.body else ():
             for value in WRONG:
-                needed = {"topic": "a", "offset": 1, "epoch": 1, "payloads": [1]}
+                needed = {
+                    "topic": "a",
+                    "offset": 1,
+                    "epoch": 1,
+                    "payloads": [1],
+                    "lease_seconds": 1,
+                }
                 fields = {k: v for k, v in needed.items() if k in one.body.__struct_fields__}
                 requests.append((one.method, path, json.dumps(fields | {name: value}).encode()))
         if one.body:

@@ -1,10 +1,11 @@
 """The settings of a subscriber."""
 
+import json
 from typing import Any
 
 import pytest
 
-from tests.sql.session import Session, refused
+from tests.sql.session import Session, plant, refused
 from tests.sql.working import Crew
 
 SETTINGS = "select max_attempts, backoff_seconds, backoff_cap_seconds, ordered from queue.settings('orders', %s)"
@@ -129,3 +130,14 @@ def test_acts_tell_what_was_done_last(crew: Crew) -> None:
     assert set(acts()) == {"billing"}
     assert session.rows("select * from queue.acts('{}', '{}')") == []
     assert session.rows("select * from queue.acts(null, null)") == []
+
+
+def test_a_list_of_leases_has_its_bound(crew: Crew) -> None:
+    """As text: of leases of 10,000 messages a page has not ten thousand."""
+    leases = [crew.lease(limit) for limit in (3, 2, 1)]
+    plant(crew.session, "queue.leases_json", ("before < 400000", "before < 5"))
+    pages, after = [], None
+    while page := crew.call("leases_json", after)[0]:
+        pages.append([int(one["lease"]) for one in json.loads(f"[{page}]")])
+        after = pages[-1][-1]
+    assert pages == [[leases[0].act, leases[1].act], [leases[2].act]]

@@ -4,7 +4,6 @@ import json
 from collections.abc import Sequence
 from itertools import groupby
 from operator import attrgetter
-from typing import Any
 
 from server.engines import (
     Lease,
@@ -21,6 +20,20 @@ from server.engines.postgres.calls import Calls, columns
 from server.engines.postgres.objects import CONFIGURED, rfc3339
 
 BRIEFLY = "set_config('lock_timeout', '200ms', true) <> ''"  # true; for this transaction alone
+
+
+def _grouped(acks: Sequence[LeaseAck]) -> str:
+    groups = [list(group) for _, group in groupby(acks, key=attrgetter("subscriber"))]
+    return json.dumps(
+        [
+            {
+                "subscriber": group[0].subscriber,
+                "leases": [one.lease for one in group],
+                "offsets": [one.offsets for one in group],
+            }
+            for group in groups
+        ]
+    )
 
 
 class Work(Calls):
@@ -51,22 +64,24 @@ class Work(Calls):
 
         Several together wait only briefly for a lease that somebody holds: all the others can do without it.
         """
+        if len(acks) == 1:
+            sql = """select a.*, s.ordered from (values (%s, %s)) t(topic, subscriber),
+                     queue.ack_leases(t.topic, t.subscriber, array[%s], %s::json) a,
+                     queue.settings(t.topic, t.subscriber) s"""
+            subscriber, lease, offsets = acks[0]
+            done = await self._move(sql, topic, subscriber, lease, json.dumps([offsets]))
+            return [LeaseAcked(*done)]
         # in one order, whoever acknowledges: two transactions that wait for one another would both be stuck
         order = sorted(range(len(acks)), key=lambda n: acks[n].subscriber)
-        parts = [
-            (name, list(part))
-            for name, part in groupby((acks[n] for n in order), key=attrgetter("subscriber"))
-        ]
-        rows = ", ".join(f"({n}, %s, %s::text[], %s::json)" for n in range(len(parts)))
-        leases = f"case when {BRIEFLY} then b.leases end" if len(acks) > 1 else "b.leases"
         sql = f"""select a.acked, a."position", a.epoch, a.head, a.lag, s.ordered
-                  from (values (%s)) t(topic), (values {rows}) b(n, subscriber, leases, offsets),
-                  queue.ack_leases(t.topic, b.subscriber, {leases}, b.offsets) with ordinality a,
+                  from rows from (json_to_recordset(%s::json) as (subscriber text, leases text[], offsets json))
+                       with ordinality b(subscriber, leases, offsets, n),
+                  (values (%s)) t(topic),
+                  queue.ack_leases(t.topic, b.subscriber, case when {BRIEFLY} then b.leases end, b.offsets)
+                       with ordinality a,
                   queue.settings(t.topic, b.subscriber) s
                   order by b.n, a.ordinality"""
-        values: list[Any] = [topic]
-        for name, part in parts:
-            values += (name, [one.lease for one in part], json.dumps([one.offsets for one in part]))
+        values = [_grouped([acks[n] for n in order]), topic]
         found = await self._rows(sql, values, (topic, "move"), writes=True)
         return [LeaseAcked(*row) for _, row in sorted(zip(order, found, strict=True))]
 
