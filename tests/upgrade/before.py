@@ -6,7 +6,9 @@ from pathlib import Path
 from tests.server_process import ROOT
 
 # Set anew, with the number in init/06_number.sql raised, when a version is published.
-BEFORE = "5989f56927464ab481abd34be723c9e3bceb4f0e"
+BEFORE = "f2b80f933e70b27357f734cc8607cfbbf2a3df8f"
+# The last one whose files of init/ had no number.
+NUMBERLESS = "5989f56927464ab481abd34be723c9e3bceb4f0e"
 
 
 def take_out(commit: str, directory: Path) -> Path:

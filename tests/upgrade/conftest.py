@@ -9,7 +9,11 @@ import pytest
 
 from server.engines.postgres.embedded import EmbeddedPostgres
 from tests.server_process import ServerProcess, end
-from tests.upgrade.before import BEFORE, take_out
+from tests.upgrade.before import BEFORE, NUMBERLESS, take_out
+
+EVERY = pytest.mark.parametrize(
+    "before", [BEFORE, NUMBERLESS], ids=["before", "numberless"], indirect=True
+)
 
 
 class Start(Protocol):
@@ -17,9 +21,9 @@ class Start(Protocol):
 
 
 @pytest.fixture(scope="session")
-def before(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tree of the version before."""
-    return take_out(BEFORE, tmp_path_factory.mktemp("before"))
+def before(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tree of the version before; with ``EVERY`` of an older one, too."""
+    return take_out(getattr(request, "param", BEFORE), tmp_path_factory.mktemp("before"))
 
 
 @pytest.fixture
