@@ -162,12 +162,11 @@ def test_a_dump_of_the_version_before_is_served_by_this_one(
 
     new = serve(ROOT, restored)
     assert "applied init/ to the database" in new.log
-    settings = {name: SETTINGS[name] for name in SETTINGS.keys() - quiet.keys()}
-    assert new.call("GET", QUIET).json() == quiet | settings | {
+    assert new.call("GET", QUIET).json() == SETTINGS | quiet | {
         "head": kitchen["head"],
         "lag": kitchen["head"],
     }
-    assert new.call("GET", f"/topics/{TOPIC}/subscribers/kitchen").json() == kitchen | settings
+    assert new.call("GET", f"/topics/{TOPIC}/subscribers/kitchen").json() == SETTINGS | kitchen
     history = History(history.operations)
     with Crowd(history) as crowd:
         crowd.publish(new.url, "publisher-new")
@@ -189,12 +188,12 @@ def test_a_data_directory_of_the_version_before_is_served_by_this_one(
         quiet = begin(old)
     with serving(ServerProcess(tmp_path / "new.log", *data)) as new:
         assert "applied init/ to the database" in new.log
-        assert new.call("GET", QUIET).json() == quiet
+        assert new.call("GET", QUIET).json() == SETTINGS | quiet
         assert numbered(new)["duplicate"] is True
     leaves_alone(old, before)
     end(old)
     with serving(new):
-        assert new.call("GET", QUIET).json() == quiet
+        assert new.call("GET", QUIET).json() == SETTINGS | quiet
 
 
 def test_clients_of_the_version_before_go_on_with_this_one(before: Path, serve: Start) -> None:
