@@ -19,7 +19,7 @@ select t.name as topic, m."offset", m.published_at, m.key, m.headers, m.payload
 from queue.message m
 join queue.topic t using (topic_id);
 
--- queue.subscribers: every subscriber with its position, lag, epoch and settings.
+-- queue.subscribers: every subscriber with its position, lag and epoch.
 create or replace view queue.subscribers as
 select t.topic,
        s.name as subscriber,
@@ -34,14 +34,9 @@ select t.topic,
        t.topic_id,
        s.subscriber_id,
        p.move,
-       t.floor,
-       coalesce(c.max_attempts, 5) as max_attempts,
-       coalesce(c.backoff_seconds, 1) as backoff_seconds,
-       coalesce(c.backoff_cap_seconds, 3600) as backoff_cap_seconds,
-       coalesce(c.ordered, false) as ordered
+       t.floor
 from queue.subscriber s
 join queue.topics t using (topic_id)
-left join queue.crew c using (subscriber_id)
 cross join lateral (select p."offset", p.epoch, p.move
                     from queue.position p
                     where p.subscriber_id = s.subscriber_id
@@ -65,7 +60,7 @@ comment on column queue.messages.key is 'Its key, if any.';
 comment on column queue.messages.headers is 'Its headers, if any.';
 comment on column queue.messages.payload is 'The message itself.';
 
-comment on view queue.subscribers is 'Every subscriber with its position, lag, epoch and settings.';
+comment on view queue.subscribers is 'Every subscriber with its position, lag and epoch.';
 comment on column queue.subscribers.topic is 'The topic''s name.';
 comment on column queue.subscribers.subscriber is 'The subscriber''s name.';
 comment on column queue.subscribers."position" is 'The last offset that it is done with; it fetches from the next one on.';
@@ -78,7 +73,3 @@ comment on column queue.subscribers.topic_id is 'Its topic''s number inside the 
 comment on column queue.subscribers.subscriber_id is 'Its number inside the database.';
 comment on column queue.subscribers.move is 'How many times it has moved: the number of the newest row in queue.position.';
 comment on column queue.subscribers.floor is 'The first offset that its topic still keeps.';
-comment on column queue.subscribers.max_attempts is 'How often a message is leased before it is a dead letter.';
-comment on column queue.subscribers.backoff_seconds is 'The delay after the first attempt; it doubles with each further one.';
-comment on column queue.subscribers.backoff_cap_seconds is 'The longest delay.';
-comment on column queue.subscribers.ordered is 'Whether messages of one key are worked on one after the other.';

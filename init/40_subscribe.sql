@@ -167,14 +167,51 @@ begin
 end
 $$;
 
+-- queue.add_subscriber: makes a subscriber, unless another session has made it meanwhile.
+--   p_topic, p_name                  the topic's name and the subscriber's
+--   p_start, p_offset, p_timestamp   as for queue.subscribe
+-- Returns whether it did. Raises and locks as queue.subscribe does for a new one.
+create or replace function queue.add_subscriber(p_topic text, p_name text, p_start text, p_offset bigint,
+                                                p_timestamp timestamptz)
+returns boolean
+language plpgsql
+set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
+as $$
+declare
+    v_topic_id      integer := queue.lock_topic(p_topic);
+    v_offset        bigint := p_offset;
+    v_subscriber_id bigint;
+begin
+    if p_offset is null and p_timestamp is null then
+        select case p_start when 'latest' then t.head else t.floor - 1 end
+        into v_offset from queue.topics t where t.topic_id = v_topic_id;
+    end if;
+    if exists (select from queue.subscriber s where s.topic_id = v_topic_id and s.name = p_name) then
+        return false;
+    end if;
+    v_offset := queue.place(p_topic, v_offset, p_timestamp);
+    loop
+        insert into queue.subscriber (subscriber_id, topic_id, name) overriding system value
+        values (queue.next_subscriber_id(), v_topic_id, p_name)
+        on conflict do nothing
+        returning subscriber_id into v_subscriber_id;
+        exit when found; -- else somebody took the number at the same moment
+    end loop;
+    insert into queue.position (subscriber_id, move, "offset", epoch, cause)
+    values (v_subscriber_id, 1, v_offset, queue.new_epoch(), 'start');
+    return true;
+end
+$$;
+
 -- queue.subscribe: makes a subscriber, or finds the one that has the name.
 --   p_topic       the topic's name
 --   p_subscriber  the subscriber's name; null: one is made up
 --   p_start       'latest' or 'earliest', used when neither of the next two is given
 --   p_offset, p_timestamp  another start, as for queue.place
 --   p_max_attempts, p_backoff_seconds, p_backoff_cap_seconds, p_ordered  its settings, as for queue.configure; null: as usual
--- Returns its row of queue.subscribers, and created = false when it was there already: then it is not moved, and has the
---   settings that it had.
+-- Returns its row of queue.subscribers, its settings, and created = false when it was there already: then it is not moved, and
+--   has the settings that it had.
 -- Raises QL001 topic_not_found, QL004 offset_out_of_range, QL007 invalid_name, QL009 invalid_request.
 -- Locks nothing when the subscriber is there. Else takes the topic's lock, so "latest" is exact: what commits later
 -- will be delivered.
@@ -183,16 +220,14 @@ create or replace function queue.subscribe(
     p_offset bigint default null, p_timestamp timestamptz default null,
     p_max_attempts integer default null, p_backoff_seconds double precision default null,
     p_backoff_cap_seconds double precision default null, p_ordered boolean default null,
-    out subscriber queue.subscribers, out created boolean)
+    out subscriber queue.subscribers, out created boolean, out max_attempts integer, out backoff_seconds double precision,
+    out backoff_cap_seconds double precision, out ordered boolean)
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 set standard_conforming_strings = on
 as $$
 declare
-    v_topic_id      integer;
-    v_name          text := coalesce(p_subscriber, 'subscriber-' || left(gen_random_uuid()::text, 13));
-    v_offset        bigint := p_offset;
-    v_subscriber_id bigint;
+    v_name text := coalesce(p_subscriber, 'subscriber-' || left(gen_random_uuid()::text, 13));
 begin
     perform queue.check_name('subscriber', v_name);
     if p_offset is null and p_timestamp is null and (p_start in ('latest', 'earliest')) is not true then
@@ -201,31 +236,15 @@ begin
     perform queue.check_settings(p_max_attempts, p_backoff_seconds, p_backoff_cap_seconds);
     select * into subscriber from queue.subscribers s where s.topic = p_topic and s.subscriber = v_name;
     created := not found;
-    if not created then
-        return;
-    end if;
-    v_topic_id := queue.lock_topic(p_topic);
-    if p_offset is null and p_timestamp is null then
-        select case p_start when 'latest' then t.head else t.floor - 1 end
-        into v_offset from queue.topics t where t.topic_id = v_topic_id;
-    end if;
-    created := not exists (select from queue.subscriber s where s.topic_id = v_topic_id and s.name = v_name);
     if created then
-        v_offset := queue.place(p_topic, v_offset, p_timestamp);
-        loop
-            insert into queue.subscriber (subscriber_id, topic_id, name) overriding system value
-            values (queue.next_subscriber_id(), v_topic_id, v_name)
-            on conflict do nothing
-            returning subscriber_id into v_subscriber_id;
-            exit when found; -- else somebody took the number at the same moment
-        end loop;
-        insert into queue.position (subscriber_id, move, "offset", epoch, cause)
-        values (v_subscriber_id, 1, v_offset, queue.new_epoch(), 'start');
-        if num_nonnulls(p_max_attempts, p_backoff_seconds, p_backoff_cap_seconds, p_ordered) > 0 then
+        created := queue.add_subscriber(p_topic, v_name, p_start, p_offset, p_timestamp);
+        if created and num_nonnulls(p_max_attempts, p_backoff_seconds, p_backoff_cap_seconds, p_ordered) > 0 then
             perform queue.configure(p_topic, v_name, p_max_attempts, p_backoff_seconds, p_backoff_cap_seconds, p_ordered);
         end if;
+        subscriber := queue.get_subscriber(p_topic, v_name);
     end if;
-    subscriber := queue.get_subscriber(p_topic, v_name);
+    select s.max_attempts, s.backoff_seconds, s.backoff_cap_seconds, s.ordered
+    into max_attempts, backoff_seconds, backoff_cap_seconds, ordered from queue.settings(p_topic, v_name) s;
 end
 $$;
 
@@ -263,5 +282,6 @@ comment on function queue.place is 'The position that a start, seek or reset ask
 comment on function queue.get_subscriber is 'One subscriber.';
 comment on function queue.list_subscribers is 'A topic''s subscribers in the order of their names, a page at a time.';
 comment on function queue.next_subscriber_id is 'A number for a new subscriber.';
+comment on function queue.add_subscriber is 'Makes a subscriber, unless another session has made it meanwhile.';
 comment on function queue.subscribe is 'Makes a subscriber, or finds the one that has the name.';
 comment on function queue.unsubscribe is 'Removes a subscriber with all that is its own.';

@@ -120,6 +120,7 @@ declare
         'queue.new_epoch()',
         'queue.place(text, bigint, timestamptz)',
         'queue.next_subscriber_id()',
+        'queue.add_subscriber(text, text, text, bigint, timestamptz)',
         'queue.last_within(integer, bigint, integer, bigint)',
         'queue.slice(integer, bigint, integer, bigint)',
         'queue.rfc3339(timestamptz)',

@@ -46,11 +46,12 @@ def test_settings_out_of_range_are_refused(crew: Crew, setting: dict[str, Any]) 
 
 def test_subscribe_takes_them_for_a_new_one(orders: Session) -> None:
     subscribe = (
-        "select created from queue.subscribe('orders', %s, p_max_attempts => %s, p_ordered => true)"
+        "select created, max_attempts, backoff_seconds, backoff_cap_seconds, ordered "
+        "from queue.subscribe('orders', %s, p_max_attempts => %s, p_ordered => true)"
     )
-    assert orders.value(subscribe, "kitchen", 3) is True
+    assert orders.row(subscribe, "kitchen", 3) == (True, 3, 1.0, 3600.0, True)
     assert orders.row(SETTINGS, "kitchen") == (3, 1.0, 3600.0, True)
-    assert orders.value(subscribe, "kitchen", 9) is False
+    assert orders.row(subscribe, "kitchen", 9) == (False, 3, 1.0, 3600.0, True)
     assert orders.row(SETTINGS, "kitchen") == (
         3,
         1.0,

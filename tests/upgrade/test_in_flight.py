@@ -31,6 +31,8 @@ CALLS = [
     "execute acknowledging('t', '{0}', 0, {1})",
     "execute publishing('t', '[1]', null, null, null, null)",
     "execute looking('t', '{0}')",
+    "select * from queue.list_subscribers('t')",
+    "select * from queue.seek('t', '{0}', 0, null, true)",
     "execute heads('{{t}}')",
 ]
 # An engine tries these again by itself, for they surely did nothing.

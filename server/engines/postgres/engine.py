@@ -23,7 +23,7 @@ from server.engines.postgres.calls import columns
 from server.engines.postgres.connecting import connect
 from server.engines.postgres.failures import problem
 from server.engines.postgres.joining import joined, parted, runs
-from server.engines.postgres.objects import SUBSCRIBER, TOPIC
+from server.engines.postgres.objects import SETTINGS, SUBSCRIBED, SUBSCRIBER, TOPIC
 from server.engines.postgres.pool import Pool
 from server.engines.postgres.work import BRIEFLY, Work
 
@@ -88,7 +88,7 @@ class PostgresEngine(Work):
         settings: WorkSettings | None = None,
     ) -> tuple[str, bool]:
         """Make or find a subscriber; return it and whether it is new."""
-        sql = f"""select {SUBSCRIBER}, r.created
+        sql = f"""select {SUBSCRIBED}, r.created
                   from queue.subscribe(%s, %s, %s, %s::bigint, %s::timestamptz, %s, %s, %s, %s) r,
                        lateral (select (r.subscriber).*) s"""
         word = start if isinstance(start, str) else None
@@ -101,12 +101,12 @@ class PostgresEngine(Work):
     async def subscribers(self, topic: str, after: str | None, limit: int) -> str:
         """Return a page of subscribers, without the brackets."""
         sql = f"""select coalesce(string_agg({SUBSCRIBER}, ',' order by s.subscriber), '')
-                  from queue.list_subscribers(%s, %s, %s) s"""
+                  from queue.list_subscribers(%s, %s, %s) s, {SETTINGS}"""
         return str((await self._read(sql, topic, after, limit))[0])
 
     async def subscriber(self, topic: str, subscriber: str) -> str:
         """Return one subscriber."""
-        sql = f"select {SUBSCRIBER} from queue.get_subscriber(%s, %s) s"
+        sql = f"select {SUBSCRIBER} from queue.get_subscriber(%s, %s) s, {SETTINGS}"
         return str((await self._read(sql, topic, subscriber))[0])
 
     async def unsubscribe(self, topic: str, subscriber: str) -> None:
@@ -148,7 +148,8 @@ class PostgresEngine(Work):
         dry_run: bool,
     ) -> str:
         """Move one subscriber; return it."""
-        sql = f"select {SUBSCRIBER} from queue.seek(%s, %s, %s::bigint, %s::timestamptz, %s) s"
+        sql = f"""select {SUBSCRIBER}
+                  from queue.seek(%s, %s, %s::bigint, %s::timestamptz, %s) s, {SETTINGS}"""
         values = [topic, subscriber, offset, timestamp, dry_run]
         return str((await self._rows(sql, values, (topic, "move"), writes=not dry_run))[0][0])
 

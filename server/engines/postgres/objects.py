@@ -17,5 +17,7 @@ def _subscriber(settings: str) -> str:
 TOPIC = f"""json_build_object('topic', t.topic, 'description', t.description,
     'created_at', {rfc3339("t.created_at")}, 'floor', t.floor, 'head', t.head,
     'subscribers', t.subscribers)::text"""
-SUBSCRIBER = _subscriber(settings="s")
-CONFIGURED = _subscriber(settings="c")  # with settings that the same statement has changed
+# A subscriber s with its settings c, which are no part of its row: what functions return never changes.
+SUBSCRIBER = _subscriber(settings="c")
+SETTINGS = "lateral queue.settings(s.topic, s.subscriber) c"
+SUBSCRIBED = _subscriber(settings="r")  # as the statement itself has found or made them

@@ -17,7 +17,7 @@ from server.engines import (
 )
 from server.engines.errors import Unavailable
 from server.engines.postgres.calls import Calls, columns
-from server.engines.postgres.objects import CONFIGURED, rfc3339
+from server.engines.postgres.objects import SUBSCRIBER, rfc3339
 
 BRIEFLY = "set_config('lock_timeout', '200ms', true) <> ''"  # true; for this transaction alone
 
@@ -122,7 +122,7 @@ class Work(Calls):
     async def configure(self, topic: str, subscriber: str, settings: WorkSettings) -> str:
         """Change settings of a subscriber, those that are given; return it."""
         sql = f"""with given(topic, subscriber) as (values (%s, %s))
-                  select {CONFIGURED}
+                  select {SUBSCRIBER}
                   from given g, queue.configure(g.topic, g.subscriber, %s, %s, %s, %s) c,
                        queue.get_subscriber(g.topic, g.subscriber) s"""
         return str((await self._work(sql, topic, subscriber, *settings))[0])
