@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from math import inf
 from time import monotonic, sleep
-from typing import Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from qlib.attempts import Outage, pauses
 from qlib.checks import integer, seconds
@@ -26,6 +26,7 @@ from qlib.errors import (
 from qlib.models import Batch, Message
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 _POLL_SECONDS = 20.0
 _LEAVING_SECONDS = 2.0
@@ -43,20 +44,20 @@ class Reader(Protocol):
     def _acknowledge(self, offset: int, epoch: int | None, outage: Outage | None = None) -> int: ...
 
 
-@dataclass(frozen=True)
-class Patience:
-    """Does the same call again through an outage, for `most` seconds; `given` is the caller's own.
+@dataclass
+class Patience(Generic[R]):
+    """Does a call of `reader` again through an outage, for `most` seconds; `given` is the caller's own.
 
     When the caller has not said for how long, a call is not cut short.
     """
 
-    reader: Reader
+    reader: R
     given: float | None
     most: float
 
     def through(self, act: Callable[[Outage], T]) -> T:
         """Do it until it is answered, and return that; raise what no patience helps against."""
-        outage, doubt = Outage(inf if self.given is None else self.given), False
+        outage, doubt = self._outage(), False
         outage.tell = self._teller(outage)
         for pause in pauses():
             try:
@@ -71,8 +72,11 @@ class Patience:
             sleep(pause)
         raise AssertionError  # the pauses never end
 
+    def _outage(self) -> Outage:
+        return Outage(inf if self.given is None else self.given)
+
     def _goes_on(self, error: QueueError, outage: Outage) -> bool:
-        return _passes(error) and not outage.lasted(self.most)
+        return passes(error) and not outage.lasted(self.most)
 
     def _teller(self, outage: Outage) -> Callable[[QueueError], None]:
         """Return what tells of the outage, once."""
@@ -97,20 +101,29 @@ def loop(
 ) -> Generator[Message, None, None]:
     """Return what yields messages and acknowledges them, as `QSubscriber.consume` says."""
     integer(limit, "limit is an integer")
-    if wait is not None:
-        rule = "wait is a number of seconds from 0 on, or None to go on for ever"
-        wait = seconds(wait, rule, lambda s: s >= 0)
+    wait, patience, most = bounds(wait, patience)
     rule = "ack_every is a number of seconds from 0 on"
     ack_every = seconds(ack_every, rule, lambda s: s >= 0)
-    if patience is not None:
-        rule = "patience is a number of seconds from 0 on, or None"
-        patience = seconds(patience, rule, lambda s: s >= 0)
-    most = patience if patience is not None else inf if wait is None else wait
     return _loop(Patience(reader, patience, most), limit, wait, ack_every, skip_unreadable)
 
 
+def bounds(wait: float | None, patience: float | None) -> tuple[float | None, float | None, float]:
+    """Return both as checked, and for how long an outage is sat through. Raises InvalidRequest."""
+    if wait is not None:
+        rule = "wait is a number of seconds from 0 on, or None to go on for ever"
+        wait = seconds(wait, rule, lambda s: s >= 0)
+    if patience is not None:
+        rule = "patience is a number of seconds from 0 on, or None"
+        patience = seconds(patience, rule, lambda s: s >= 0)
+    return wait, patience, patience if patience is not None else inf if wait is None else wait
+
+
 def _loop(
-    patient: Patience, limit: int, wait: float | None, ack_every: float, skip_unreadable: bool
+    patient: Patience[Reader],
+    limit: int,
+    wait: float | None,
+    ack_every: float,
+    skip_unreadable: bool,
 ) -> Generator[Message, None, None]:
     reader, quiet_since = patient.reader, monotonic()
     while True:
@@ -134,7 +147,7 @@ def _loop(
 
 
 def _worked_through(
-    patient: Patience, batch: Batch, ack_every: float
+    patient: Patience[Reader], batch: Batch, ack_every: float
 ) -> Generator[Message, None, None]:
     done, since = None, monotonic()
     for message in batch:
@@ -151,7 +164,7 @@ def _worked_through(
             done, since = None, monotonic()
 
 
-def _acknowledge_in_passing(patient: Patience, done: Message) -> None:
+def _acknowledge_in_passing(patient: Patience[Reader], done: Message) -> None:
     # The loop was left. What is not acknowledged now comes again, so an ack that fails or takes its
     # time must not stand in the way of the exception that may be under way.
     now = Outage(_LEAVING_SECONDS, since=monotonic())
@@ -159,20 +172,26 @@ def _acknowledge_in_passing(patient: Patience, done: Message) -> None:
         patient.reader._acknowledge(*patient.reader._place(done), now)
 
 
-def _acknowledged(patient: Patience, offset: int, epoch: int | None) -> bool:
+def _acknowledged(patient: Patience[Reader], offset: int, epoch: int | None) -> bool:
     """Acknowledge for sure, unless a reset or seek has won: then what it brings back comes next."""
     try:
         patient.through(partial(patient.reader._acknowledge, offset, epoch))
-    except StaleEpoch:
-        return False
-    except OutcomeUnknown as error:
-        # Behind an unknown outcome stands the refusal of the last attempt.
-        if not isinstance(error.__cause__, StaleEpoch):
+    except QueueError as error:
+        if not isinstance(refusal(error), StaleEpoch):
             raise
         return False
     return True
 
 
-def _passes(error: QueueError) -> bool:
+def refusal(error: QueueError) -> BaseException:
+    """Return what the last attempt was told: an unknown outcome may stand before it."""
+    cause = error.__cause__
+    return (
+        cause if isinstance(error, OutcomeUnknown) and isinstance(cause, DefiniteError) else error
+    )
+
+
+def passes(error: QueueError) -> bool:
+    """Tell whether it is an outage, of which nobody knows how long it lasts."""
     unknown = isinstance(error, OutcomeUnknown) and not is_broken(error)
     return unknown or isinstance(error, Unavailable)

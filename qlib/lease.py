@@ -28,7 +28,7 @@ _log = logging.getLogger("qlib")
 
 
 class Desk(Protocol):
-    """What a lease needs of its subscriber."""
+    """What leases need of their subscriber."""
 
     @property
     def worker(self) -> str:
@@ -36,6 +36,10 @@ class Desk(Protocol):
 
     def info(self) -> Subscriber:
         """Return the subscriber as it is now."""
+
+    def _lease(
+        self, limit: int, seconds: float, wait: float, outage: Outage | None = None
+    ) -> Leased: ...
 
     def _ack_lease(
         self, lease: str, offsets: Sequence[int] | None, outage: Outage | None = None

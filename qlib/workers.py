@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import Any, TypeAlias
 
+from qlib import work
 from qlib.attempts import Outage
 from qlib.checks import integer
 from qlib.checks import seconds as within
 from qlib.errors import InvalidRequest
 from qlib.lease import Lease, lasting
-from qlib.leased import Acked, DeadLetter, DeadLetters, LeaseInfo, LeaseInfos, Nacked
+from qlib.leased import Acked, DeadLetter, DeadLetters, LeasedMessage, LeaseInfo, LeaseInfos, Nacked
 from qlib.models import Message, Subscriber
 from qlib.reading import Extended, Leased, Redriven, Removed, read
+from qlib.stopping import Event
 from qlib.transport import Transport
 from qlib.values import to_json
 from qlib.views import Listing
@@ -63,6 +65,48 @@ class Workers:
         wait = within(wait, rule, lambda s: 0 <= s <= _LONGEST_WAIT)
         limit, lasts = integer(limit, "limit is an integer"), lasting(seconds, 30.0)
         return Lease(self, self._lease(limit, lasts, wait), lasts)
+
+    def work(
+        self,
+        handler: Callable[[LeasedMessage], object],
+        threads: int = 1,
+        limit: int = 10,
+        seconds: float = 30.0,
+        wait: float | None = None,
+        *,
+        handler_seconds: float | None = None,
+        stop: Event | None = None,
+        patience: float | None = None,
+    ) -> None:
+        """Hand messages to `handler`, one of several workers' share, until it is stopped.
+
+        A message is done when the handler returns, and acknowledged at once, together with what else
+        is done by then. When it raises an Exception, the message is given back with the error's
+        words, and the log of "qlib" has the traceback; it comes again after the backoff, and is a
+        dead letter after the last attempt. The handler may see a message again, after a crash or
+        when it was slower than its lease: so its effect must bear that.
+
+        `threads` handlers run side by side. When one has nothing to do, up to `limit` messages are
+        leased for `seconds`, and are extended after a third of that as long as they are worked on
+        (as a client of Amazon SQS moves the visibility timeout, and one of beanstalkd touches a
+        job). So what is leased waits for its turn here while other workers may be idle: lease few
+        when a message takes long. When `ordered` (as it is when work begins), messages of a key come
+        one after the other, and not behind one that has failed.
+
+        Ends when nothing was due for `wait` seconds, at 0 when nothing is; goes on for ever when it
+        is None. It stops when `stop`, as a threading.Event, is set, and in the main thread at Ctrl-C
+        and SIGTERM: leases nothing more, gives back what is not begun, untried, lets the handlers
+        end, and acknowledges that. A second Ctrl-C ends at once; what was leased comes again when it
+        expires. After `handler_seconds` a handler is too slow: its lease expires, its result comes
+        too late, the log says so, and a stop does not wait for it; but its thread is not free before
+        it returns. By default it has for ever.
+
+        Outages are sat through as in `consume`, with its `patience`. A lease whose answer was lost
+        is nobody's until it expires. Any other error ends the work when the handlers have ended;
+        SystemExit in a handler does so, too. An ack that comes after the lease has expired is told
+        to the log, and work goes on. Raises InvalidRequest.
+        """
+        work.run(self, handler, threads, limit, seconds, wait, handler_seconds, stop, patience)
 
     def dead(self, after: int | None = None, limit: int = 100) -> list[DeadLetter]:
         """Return the first `limit` dead letters behind the offset `after`, or fewer large ones."""

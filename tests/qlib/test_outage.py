@@ -106,7 +106,7 @@ def test_consume_outlives_kill_9_of_the_server(directory, tmp_path, monkeypatch,
 
 
 def test_control_a_consumer_without_patience_is_caught(directory, tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr(consumer, "_passes", lambda error: False)
+    monkeypatch.setattr(consumer, "passes", lambda error: False)
     with pytest.raises(AssertionError):
         outlives_a_killed_server(directory, tmp_path, monkeypatch, caplog)
 

@@ -1,0 +1,111 @@
+"""What the threads of a worker do with what is on its board: handle, tell the queue, extend."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from time import monotonic
+from typing import Any
+
+from qlib.attempts import Outage
+from qlib.board import Board
+from qlib.consumer import passes, refusal
+from qlib.errors import KeyOrder, LeaseExpired, QueueError
+from qlib.held import Held, News, Task
+from qlib.lease import Desk
+from qlib.leased import LeasedMessage
+from qlib.sitting import Shortened, Sitting
+from qlib.words import words
+
+_log = logging.getLogger("qlib")
+
+
+@dataclass
+class Hands:
+    """The threads' work, but for leasing; what goes wrong in there ends the work with its error."""
+
+    desk: Desk
+    board: Board
+    handler: Callable[[LeasedMessage], object]
+    telling: Sitting[Desk]
+
+    def handle(self) -> None:
+        """Hand message after message to the handler."""
+        while task := self.board.next_task():
+            try:
+                self.handler(task.message)
+            except BaseException as error:
+                self._failed(task, error)
+            else:
+                self.board.finish(task, None)
+
+    def tell(self) -> None:
+        """Tell the queue what became of messages: what was done since it was told last, at once."""
+        while news := self.board.next_news():
+            try:
+                self._tell(news)
+            except Exception as error:
+                self.board.fail(error)
+            finally:
+                self.board.told(news)
+
+    def extend(self) -> None:
+        """Extend leases, each when a third of its time is over."""
+        while held := self.board.next_beat():
+            try:
+                self._extend(held)
+            except Exception as error:
+                self.board.fail(error)
+
+    def _failed(self, task: Task, error: BaseException) -> None:
+        message, told = task.message, words(error)
+        _log.warning(
+            *("the handler failed at offset %d of %r, attempt %d: %s", message.offset, self.desk),
+            *(message.attempt, told),
+            exc_info=error,
+        )
+        self.board.finish(task, told)
+        if not isinstance(error, Exception):
+            self.board.fail(error)  # the handler wants to leave the process
+
+    def _tell(self, news: News) -> None:
+        try:
+            self.telling.through(lambda outage: self._told(news, outage))
+        except QueueError as error:
+            told = refusal(error)
+            if isinstance(told, LeaseExpired):
+                self.board.lost(news.held)
+            elif not (isinstance(told, KeyOrder) or (self.board.is_stopping and passes(error))):
+                self.board.fail(error)
+            act = "acknowledged" if news.verb == "ack" else "given back"
+            _log.warning(
+                "%r: offsets %s could not be %s, and come again by themselves: %s",
+                *(self.desk, news.offsets, act, told),
+            )
+
+    def _told(self, news: News, outage: Outage) -> object:
+        lease, fields = news.held.id, {"offsets": news.offsets}
+        if news.verb == "ack":
+            return self.desk._ack_lease(lease, news.offsets, outage)
+        more: dict[str, Any] = (
+            {"untried": True} if news.verb == "untried" else {"error": news.error}
+        )
+        return self.desk._nack(lease, fields | more, outage)
+
+    def _extend(self, held: Held) -> None:
+        sent = monotonic()
+        outage = Shortened(held.seconds / 3, since=sent, is_left=lambda: self.board.is_closed)
+        try:
+            self.desk._extend(held.id, held.seconds, outage)
+        except QueueError as error:
+            told = refusal(error)
+            if isinstance(told, LeaseExpired):
+                if offsets := self.board.lost(held):
+                    _log.warning("%r: others may have offsets %s: %s", self.desk, offsets, told)
+            elif passes(error):
+                self.board.missed(held, monotonic())
+            else:
+                raise
+        else:
+            self.board.kept(held, sent)

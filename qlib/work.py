@@ -1,0 +1,129 @@
+"""The loop behind `QSubscriber.work`: it leases, and has threads for all the rest."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from functools import partial
+from threading import Thread
+from time import monotonic
+from typing import NamedTuple
+
+from qlib.board import Board
+from qlib.checks import integer
+from qlib.checks import seconds as within
+from qlib.consumer import bounds, passes
+from qlib.errors import InvalidRequest, QueueError
+from qlib.hands import Hands
+from qlib.held import Held
+from qlib.lease import Desk, lasting
+from qlib.leased import LeasedMessage
+from qlib.sitting import Sitting, Told
+from qlib.stopping import Event, Stop
+
+_POLL_SECONDS = 1.0  # so a stop is noticed within a second
+_LEAVING_SECONDS = 2.0
+_MOST_THREADS = 1000
+
+
+class Wish(NamedTuple):
+    """What is leased at once, for how long, and for how long nothing may come."""
+
+    limit: int
+    seconds: float
+    wait: float | None
+
+
+def run(
+    desk: Desk,
+    handler: Callable[[LeasedMessage], object],
+    threads: int,
+    limit: int,
+    seconds: float,
+    wait: float | None,
+    handler_seconds: float | None,
+    stop: Event | None,
+    patience: float | None,
+) -> None:
+    """Work until it is stopped, as `QSubscriber.work` says."""
+    _check(handler, threads, stop)
+    wait, patience, most = bounds(wait, patience)
+    wish = Wish(integer(limit, "limit is an integer"), lasting(seconds, 30.0), wait)
+    if handler_seconds is not None:
+        rule = "handler_seconds is a number above 0, or None"
+        handler_seconds = within(handler_seconds, rule, lambda s: s > 0)
+    with Stop(stop) as stopping:
+        board, told = Board(stopping, handler_seconds), Told()
+        leasing = Sitting(desk, patience, most, lambda: board.is_stopping, 0.0, told)
+        telling = Sitting(desk, patience, most, lambda: board.is_stopping, _LEAVING_SECONDS, told)
+        acts = Hands(desk, board, handler, telling)
+        _work(acts, threads, partial(_lease, desk, board, leasing, wish))
+        if board.failure:
+            raise board.failure
+
+
+def _work(hands: Hands, threads: int, lease: Callable[[], None]) -> None:
+    """Have the threads work on what is leased until that ends; leave none but the overdue."""
+    board = hands.board
+    acts = [hands.tell, hands.extend, *[hands.handle] * threads]
+    # Daemons: a second Ctrl-C ends the process, whatever a handler is at.
+    started = [
+        Thread(target=act, name=f"{hands.desk!r} {act.__name__}", daemon=True) for act in acts
+    ]
+    try:
+        for thread in started:
+            thread.start()
+        lease()
+        board.stop()
+        left = {task.thread for task in board.until_through()}
+    except BaseException:
+        board.abandon()
+        raise
+    board.close()
+    for thread in started:
+        if thread not in left:
+            thread.join()
+
+
+def _lease(desk: Desk, board: Board, leasing: Sitting[Desk], wish: Wish) -> None:
+    """Lease as long as it is wanted; what ends it by error is the board's failure."""
+    try:
+        ordered = leasing.through(lambda outage: desk.info()).ordered
+        quiet_since = monotonic()
+        while board.until_wanted():
+            busy = board.is_busy
+            poll = _poll(wish, busy, quiet_since)
+            found = leasing.through(partial(desk._lease, wish.limit, wish.seconds, poll))
+            if found.messages:
+                board.take(Held(found, wish.seconds, monotonic(), ordered))
+            elif busy and wish.wait is not None:
+                board.until_news()
+            elif wish.wait is not None and monotonic() >= quiet_since + wish.wait:
+                return
+            if found.messages or busy:
+                quiet_since = monotonic()
+    except QueueError as error:
+        # stopped in an outage: that is no failure
+        if not (board.is_stopping and passes(error)):
+            board.fail(error)
+
+
+def _poll(wish: Wish, busy: bool, quiet_since: float) -> float:
+    """Return for how long to wait for messages: without an end in sight a poll is as good as any."""
+    if wish.wait is None:
+        return _POLL_SECONDS
+    left = 0.0 if busy else quiet_since + wish.wait - monotonic()
+    return max(min(left, _POLL_SECONDS), 0.0)
+
+
+def _check(handler: object, threads: int, stop: object) -> None:
+    if not callable(handler):
+        raise InvalidRequest(f"the handler takes a message; {handler!r:.80} cannot be called")
+    if inspect.iscoroutinefunction(handler) or inspect.isgeneratorfunction(handler):
+        raise InvalidRequest(
+            "the handler is a plain function: nobody would run this one to its end"
+        )
+    if not 1 <= integer(threads, "threads is an integer") <= _MOST_THREADS:
+        raise InvalidRequest(f"threads lies between 1 and {_MOST_THREADS}")
+    if stop is not None and not callable(getattr(stop, "is_set", None)):
+        raise InvalidRequest("stop is an event, as of threading")
