@@ -54,8 +54,8 @@ def _square(ax: Axes, x: float, y: float, count: str, state: str, after: str) ->
         Rectangle((x + _GAP, y + _GAP), 1 - 2 * _GAP, 1 - 2 * _GAP, facecolor=fill, edgecolor=edge)
     )
     ax.text(x + 0.5, y + 0.5, count, ha="center", va="center_baseline", fontsize=10, color=ink)
-    words = after.replace(" ", "\n")
-    ax.text(x + 0.5, y + 1.03, words, ha="center", va="top", fontsize=8, color=INK, linespacing=1.1)
+    for line, word in enumerate(after.split(" ")):
+        ax.text(x + 0.5, y + 1.22 + 0.23 * line, word, ha="center", fontsize=8, color=INK)
 
 
 def _frame(ax: Axes, names: list[str], columns: int) -> None:

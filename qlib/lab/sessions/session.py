@@ -83,7 +83,8 @@ class Session:
     def run(self, statement: str, *values: object) -> Rows | Waiting | None:
         """Run a statement, in a new transaction when none is open.
 
-        `values` take the places of the `%s`, as in `lab.sql`. Returns its rows as named tuples
+        `values` take the places of the `%s`, as in `lab.sql`; `events` and pictures call it by the
+        comment that it begins with, such as `/* charge */`, if any. Returns its rows as named tuples
         (None when it is not of the kind that returns rows) or, at once, for whom it has to wait:
         then `result` has the rows when that is over. Raises SessionError when the statement fails,
         and as always in PostgreSQL the transaction can then only be rolled back; RuntimeError

@@ -104,7 +104,13 @@ class Event:
 
 
 def label(statement: str) -> str:
-    """Return a word for a statement: the function of the queue that it calls, or its first word."""
+    """Return a word for a statement.
+
+    It is the comment that it begins with, the function of the queue that it calls, or its first
+    word.
+    """
+    if named := re.match(r"\s*/\*\s*(.*?)\s*\*/", statement):
+        return named[1]
     called = re.search(r"\bqueue\.(\w+)\s*\(", statement)
     return called[1] if called else (statement.split() or [""])[0].lower().strip(";")
 

@@ -244,6 +244,12 @@ def test_events_count_steps(a: Session, b: Session) -> None:
     assert [event.idle for event in told] == [False, True, False, False]
 
 
+def test_a_statement_is_called_by_the_comment_that_it_begins_with(a: Session) -> None:
+    a.run("/* cook */ select queue.publish('orders', '1')")
+    a.run("select 1 /* or not */")
+    assert [str(event) for event in a.events] == ["cook → 1", "select → 1"]
+
+
 def test_without_a_database_there_is_no_session(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("QUEUE_DSN", "host=127.0.0.1 port=1 dbname=none")
     with pytest.raises(psycopg2.OperationalError):
