@@ -36,7 +36,7 @@ def crash_points(worker: Callable[..., object], count: str, setup: str) -> Table
         if not in_scratch():
             opened.enter_context(scratch())
         stage = opened.enter_context(Session("stage"))
-        stage.run("set synchronous_commit = off")  # nothing is judged by what a crash leaves
+        stage.run("set synchronous_commit = off")  # nothing is judged by what its crash leaves
         stage.commit()
         after = Outcome({}, stage)
         clean = cleaning(stage, setup)
