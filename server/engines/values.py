@@ -85,13 +85,14 @@ class Leased(NamedTuple):
     """A lease, until when it holds (RFC 3339), and its messages as JSON text without the brackets.
 
     None, None and empty when there are none: `due_seconds` says then after how many seconds there may be some even if
-    nothing is published; 0 for at once, None for never.
+    nothing is published; 0 for at once, None for never. `act` is the newest one that had been seen when it was made.
     """
 
     lease: str | None
     expires_at: str | None
     messages: str
     due_seconds: float | None
+    act: int | None = None
 
 
 class LeaseAck(NamedTuple):

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from server.engines import Lease, Leased
 from server.engines.errors import Unavailable
 from server.queue.turns import Turns
-from server.queue.wakeups import Wakeups
+from server.queue.wakeups import Wakeups, work_of
 
 _NOTHING = Leased(None, None, "", None)
 _MOST = 64  # workers in a look; or fewer, so that it brings no more than so many of the largest messages
@@ -41,7 +41,7 @@ class _Worker:
 
 
 class Crew:
-    """The workers of one subscriber; `topic` is whose turns they take.
+    """The workers of one subscriber.
 
     `look` begins to look for several; its task never raises. `give_back` is told of a lease that nobody else will ever
     hear of.
@@ -50,6 +50,7 @@ class Crew:
     def __init__(
         self,
         topic: str,
+        subscriber: str,
         turns: Turns,
         wakeups: Wakeups,
         look: Look,
@@ -57,6 +58,7 @@ class Crew:
     ) -> None:
         """Have nobody in line yet."""
         self._topic = topic
+        self._work = work_of(topic, subscriber)
         self._turns = turns
         self._wakeups = wakeups
         self._look = look
@@ -127,6 +129,9 @@ class Crew:
             else:
                 self._end(worker, one)
                 self._vain = 0
+        if self._line:  # else others may wait by now
+            acts = [one.act for one in found if isinstance(one, Leased) and one.act]
+            self._wakeups.saw(self._work, max(acts, default=0))
         if nothing:
             self._rest(before, nothing.due_seconds)
             return

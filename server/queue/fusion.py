@@ -26,6 +26,8 @@ from server.queue.lines import Lines
 from server.queue.turns import Turns
 from server.queue.wakeups import work_of
 
+Happened = Callable[[str, int | None], None]  # see `Wakeups.happened`
+
 _WOKEN = 10.0  # seconds that one who was woken waits for its turn: longer than others, since it has waited anyway
 
 
@@ -36,9 +38,7 @@ class Fusion:
     before its turn is not sent; after it, the call is carried out nevertheless.
     """
 
-    def __init__(
-        self, engine: Engine, happened: Callable[[str], None], *, patience: float = 5.0
-    ) -> None:
+    def __init__(self, engine: Engine, happened: Happened, *, patience: float = 5.0) -> None:
         """Call `happened` after each commit that others wait for; let a call wait `patience` seconds for its turn."""
         self.turns = Turns()
         self._engine = engine
@@ -66,14 +66,14 @@ class Fusion:
 
     async def _append(self, topic: str, batches: Sequence[Batch]) -> list[Published]:
         stored = await self._engine.publish(topic, batches)
-        self._happened(topic)
+        self._happened(topic, max(one.last_offset for one in stored))
         return stored
 
     async def _ack_leases(self, topic: str, acks: Sequence[LeaseAck]) -> list[LeaseAcked]:
         acked = await self._engine.ack_leases(topic, acks)
         answers = zip(acks, acked, strict=True)
         for subscriber in {ack.subscriber for ack, answer in answers if answer.ordered}:
-            self._happened(work_of(topic, subscriber))  # the next message of a key may be due
+            self._happened(work_of(topic, subscriber), None)  # the next message of a key may be due
         return acked
 
     async def _look(self, topic: str, fetches: Sequence[Fetch]) -> list[Fetched]:

@@ -61,7 +61,7 @@ class Leases:
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-        return Crew(topic, self._turns, self._wakeups, look, give_back)
+        return Crew(topic, subscriber, self._turns, self._wakeups, look, give_back)
 
     async def _look(self, topic: str, wanted: Sequence[Lease]) -> Sequence[Found]:
         try:

@@ -26,6 +26,9 @@ _BETWEEN_ATTEMPTS = 0.5
 _AT_ONCE = 100  # who is woken before others have the loop again
 
 
+State = tuple[int, ...]  # a topic's head; a work's epoch and newest act; nothing when it is gone
+
+
 def work_of(topic: str, subscriber: str) -> str:
     """Return the name of a subscriber's work, under which it is told what happens to it."""
     return f"{topic}/{subscriber}"  # no topic has a slash
@@ -77,7 +80,7 @@ class Wakeups:
         self._engine = engine
         self._capacity = capacity
         self._watches: dict[str, set[Sleeper]] = {}
-        self._seen: dict[str, object] = {}  # a topic's head, or a work's newest act
+        self._seen: dict[str, State] = {}
         self._waiting = 0
         self._untold: set[str] = set()
         self._something_untold = asyncio.Event()
@@ -108,17 +111,27 @@ class Wakeups:
         self._wake(self._watches)
         await end(self._tasks)
 
-    def happened(self, name: str) -> None:
-        """Say that something happened to a topic or to a subscriber's work through this server, after the commit."""
+    def happened(self, name: str, head: int | None = None) -> None:
+        """Say that something happened to a topic or to a subscriber's work through this server, after the commit.
+
+        `head`: a topic has grown to that; who is woken now sees it.
+        """
         self._wake([name])
+        if head is not None and name in self._watches:
+            self._seen[name] = max((head,), self._seen.get(name, ()))
         self._untold.add(name)
         self._something_untold.set()
 
     def seen(self, topic: str, head: int) -> None:
         """Say which head somebody found who watches a topic, so that only another one wakes it."""
         # of several the lowest: who found that one must be woken
-        found = self._seen.get(topic)
-        self._seen[topic] = min(head, found) if isinstance(found, int) else head
+        self._seen[topic] = min((head,), self._seen.get(topic) or (head,))
+
+    def saw(self, work: str, act: int) -> None:
+        """Say that all who watch a work have seen what was done up to an act, which is their own."""
+        if seen := self._seen.get(work):
+            epoch, before = seen
+            self._seen[work] = epoch, max(act, before)
 
     def enter(self) -> None:
         """Begin to wait. Raises Unavailable when too many wait already."""
@@ -188,22 +201,23 @@ class Wakeups:
             except EngineError as error:  # all connections are busy, say: we listen nevertheless
                 log.warning("not looked: %s", error.detail)
                 continue
-            self._wake([name for name in watched if self._has_moved(name, states.get(name))])
+            self._wake([name for name in watched if self._has_moved(name, states.get(name, ()))])
 
-    async def _states(self, names: Sequence[str]) -> dict[str, object]:
+    async def _states(self, names: Sequence[str]) -> dict[str, State]:
         topics = [name for name in names if "/" not in name]
         works = [name.split("/") for name in names if "/" in name]
-        found: dict[str, object] = {}
+        found: dict[str, State] = {}
         if topics:
-            found.update(await self._engine.heads(topics))
+            heads = await self._engine.heads(topics)
+            found.update((topic, (head,)) for topic, head in heads.items())
         if works:
             acts = await self._engine.acts([(topic, subscriber) for topic, subscriber in works])
             found.update((work_of(*work), act) for work, act in acts.items())
         return found
 
-    def _has_moved(self, name: str, state: object) -> bool:
-        # what is gone has moved, too; what nobody watches any more needs no book
-        if name not in self._watches or (name in self._seen and self._seen[name] == state):
+    def _has_moved(self, name: str, state: State) -> bool:
+        # what nobody watches any more needs no book
+        if name not in self._watches or self._seen.get(name) == state:
             return False
         self._seen[name] = state
         return True

@@ -20,12 +20,22 @@ ENOUGH = 40  # seconds: nothing here takes that long
 
 
 class Counting(PostgresEngine):
-    """An engine that remembers how many leases, and acks of leases, it was given at a time."""
+    """An engine that remembers how many leases, and acks of leases, it was given at a time.
+
+    `rounds` is how often the wakeups have looked at what is waited for.
+    """
 
     def __init__(self, dsn: str) -> None:
         super().__init__(dsn)
         self.looks: list[int] = []
         self.acks: list[int] = []
+        self.rounds = 0
+
+    async def acts(self, works: list[tuple[str, str]]) -> dict[tuple[str, str], tuple[int, int]]:
+        """Count."""
+        found = await super().acts(works)
+        self.rounds += 1
+        return found
 
     async def lease(self, topic: str, leases: Sequence[Lease]) -> list[Leased]:
         """Count."""

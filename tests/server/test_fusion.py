@@ -134,7 +134,7 @@ def make(
             engine = engine or Counting(dsn)
             stack.callback(lambda: loop.run(engine.close()))
             told: list[str] = []
-            made = Fusion(engine, told.append, patience=patience)
+            made = Fusion(engine, lambda topic, head: told.append(topic), patience=patience)
             stand = Stand(loop, engine, made, connect)
             stand.published = told
             if not planted:  # nobody is forgotten

@@ -47,7 +47,7 @@ class Stand:
     def __init__(self, patience: float = LATER) -> None:
         self.engine = Told()
         engine: Engine = self.engine  # type: ignore[assignment]
-        self.fusion = Fusion(engine, lambda topic: None, patience=patience)
+        self.fusion = Fusion(engine, lambda *_: None, patience=patience)
 
     def begin(self, *acks: tuple[str, int], topic: str = "t") -> list[asyncio.Task[Acked]]:
         """Begin acks of subscribers and offsets, in that order."""
@@ -404,7 +404,7 @@ def test_looks_for_the_same_are_one_look_that_began_after_all_of_them(one_leads:
                 return [Fetched(began, 0, 0, fetch.subscriber) for fetch in fetches]
 
         engine: Engine = Found()  # type: ignore[assignment]
-        looks = Fusion(engine, lambda topic: None)
+        looks = Fusion(engine, lambda *_: None)
         same, other = Fetch("s", 1), Fetch("u", 1)
         first = asyncio.ensure_future(looks.look("t", same))
         await until(lambda: asked)  # what it finds may be older than what is asked now
@@ -435,7 +435,7 @@ def test_looks_of_many_topics_take_turns() -> None:
                 return [Fetched(0, 0, 0, topic)]
 
         engine: Engine = Counting()  # type: ignore[assignment]
-        looks = Fusion(engine, lambda topic: None)
+        looks = Fusion(engine, lambda *_: None)
         tasks = [looks.look(f"t{n}", Fetch("s", 1)) for n in range(100)]
         assert [one.messages for one in await asyncio.gather(*tasks)] == [
             f"t{n}" for n in range(100)
@@ -461,7 +461,7 @@ async def shared(topic: str) -> None:
             return [Fetched(0, 0, 0, topic) for _ in fetches]
 
     engine: Engine = Full()  # type: ignore[assignment]
-    looks = Fusion(engine, lambda topic: None)
+    looks = Fusion(engine, lambda *_: None)
     crowd = [
         asyncio.ensure_future(looks.look("full", Fetch(f"s{n}", 1))) for n in range(2 * turns.LOOKS)
     ]

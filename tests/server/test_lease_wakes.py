@@ -343,6 +343,45 @@ def test_a_thousand_who_wait_cost_few_statements(loop: Loop, dsn: str, sql: Run)
     loop.run(check())
 
 
+async def in_vain(here: Place) -> int:
+    """Return how many looks of workers who wait were in vain, while some of them get something."""
+    waits = await here.waits(16)
+    looks = len(here.engine.looks)
+    for n in range(10):
+        await messages.publish(here.context, Batch("[0]", 1), "t")
+        assert await got(waits[n]) == (n + 1, 1)
+        rounds = here.engine.rounds
+        await until(lambda rounds=rounds: here.engine.rounds >= rounds + 2)  # type: ignore[misc]
+        await until(here.quiet)
+    return len(here.engine.looks) - looks - 10
+
+
+def test_what_they_did_themselves_is_no_news_to_them(loop: Loop, dsn: str, sql: Run) -> None:
+    """Neither a publish through their server nor their own leases make them look twice."""
+
+    async def check() -> None:
+        async with places(Counting(dsn)) as (here,):
+            assert await in_vain(here) < 6  # others may see it in the moment before it is noted
+
+    loop.run(check())
+
+
+@pytest.mark.parametrize("name", ["saw", "happened"])
+def test_it_would_be_news_if_it_were_not_noted(loop: Loop, dsn: str, sql: Run, name: str) -> None:
+    """The control of the test above."""
+
+    async def check() -> None:
+        async with places(Counting(dsn)) as (here,):
+            happened = here.wakeups.happened
+            if name == "saw":
+                here.wakeups.saw = lambda *_: None  # type: ignore[method-assign]
+            else:
+                here.context.fusion._happened = lambda name, _: happened(name)
+            assert await in_vain(here) >= 10
+
+    loop.run(check())
+
+
 def test_two_servers_hand_nothing_out_twice_and_forget_nobody(
     loop: Loop, dsn: str, sql: Run
 ) -> None:

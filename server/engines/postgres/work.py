@@ -45,7 +45,8 @@ class Work(Calls):
         Nobody waits for the disk: a lease that is lost in a crash was none, and its messages are leased again.
         """
         (subscriber,) = {one.subscriber for one in leases}
-        sql = f"""select l.lease, {rfc3339("l.expires_at")}, l.messages, l.due_seconds
+        sql = f"""select l.lease, {rfc3339("l.expires_at")}, l.messages, l.due_seconds,
+                         split_part(l.lease, '-', 1)::bigint
                   from queue.lease_json(%s, %s, %s::text[], %s::int[], %s::float8[], false) with ordinality l
                   order by l.ordinality"""
         _, workers, limits, seconds = columns(leases)
