@@ -13,6 +13,7 @@ from server.engines import Batch, Lease, Leased
 from server.engines.errors import EngineError
 from server.http import schemas, work
 from server.http.routes import dead, leases, messages, subscribers, topics
+from server.queue import crew
 from tests.loop import Loop
 from tests.server.places import ENOUGH, Blind, Counting, Deaf, Lonely, Place, places, until
 
@@ -378,6 +379,70 @@ def test_it_would_be_news_if_it_were_not_noted(loop: Loop, dsn: str, sql: Run, n
             else:
                 here.context.fusion._happened = lambda name, _: happened(name)
             assert await in_vain(here) >= 10
+
+    loop.run(check())
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who would not wait stays while there is more to look through, however slow the machine is."""
+    monkeypatch.setattr(crew, "_MORE", ENOUGH)
+
+
+@pytest.mark.parametrize("wait", [0, 60])
+def test_a_long_run_of_a_busy_key_is_passed_in_one_call(
+    loop: Loop, dsn: str, sql: Run, patient: None, wait: float
+) -> None:
+    """WORK.md C29: a look at a time passes 20 of them, and the last one finds what is free."""
+    sql("select queue.configure('t', 's', p_ordered => true)")
+    keys = "(select array_agg('k'::text) from generate_series(1, 100))"
+    sql(
+        f"select queue.publish_batch('t', (select json_agg(n) from generate_series(1, 100) n), {keys})"
+    )
+    sql("select queue.publish('t', '1', 'free')")
+    sql(ONE)
+
+    async def check() -> None:
+        async with places(Lonely(dsn)) as (here,):
+            assert await got(asyncio.ensure_future(here.lease(wait))) == (101, 1)
+            assert len(here.engine.looks) == 5
+
+    loop.run(check())
+
+
+def test_who_gets_nothing_since_others_got_so_much_looks_again(
+    loop: Loop, dsn: str, sql: Run, patient: None
+) -> None:
+    """Nothing is an answer only when there is nothing."""
+    heavy = "(select json_agg(repeat('x', 600000)) from generate_series(1, 12))"
+    sql(f"select queue.publish_batch('t', {heavy})")
+    sql(NACK.format(sql("select max(lease) from queue.lease('t', 's', 'other', 100, 600)")))
+    sql("select queue.publish_batch('t', (select json_agg(n) from generate_series(1, 200) n))")
+
+    async def check() -> None:
+        async with places(Lonely(dsn)) as (here,):
+            found = await asyncio.gather(*(here.lease(0, limit=9) for _ in range(20)))
+            assert all(one["lease"] for one in found)
+            assert 1 < len(here.engine.looks) <= 20
+
+    loop.run(check())
+
+
+def test_a_publish_wakes_the_workers_of_all_subscribers(loop: Loop, dsn: str, sql: Run) -> None:
+    """They take turns: the pool has not enough connections for all at once."""
+    sql("select count(queue.subscribe('t', 's' || n)) from generate_series(1, 200) n")
+
+    async def check() -> None:
+        async with places(Counting(dsn)) as (here,):
+            lease = here.context.leases.lease
+            waits = [
+                asyncio.ensure_future(lease("t", Lease(f"s{n}", None, 1, 30), 60))
+                for n in range(1, 201)
+            ]
+            await until(lambda: here.wakeups.waiting == 200)
+            await messages.publish(here.context, Batch("[0]", 1), "t")
+            async with asyncio.timeout(ENOUGH):
+                assert all(one.lease for one in await asyncio.gather(*waits))
 
     loop.run(check())
 
