@@ -10,6 +10,7 @@ import requests
 from psycopg2.extensions import connection
 
 from tests.server.answers import ok, refused
+from tests.server.working import ask
 from tests.server_process import ServerProcess
 from tests.waiting import until
 
@@ -17,7 +18,8 @@ WAITING = """select count(*) from pg_stat_activity
              where datname = current_database() and application_name = 'queue-server'
                and wait_event_type = 'Lock'"""
 CROWD = 40
-HOLD = "select queue.publish('lk', '0'), queue.seek('lk', 's', 0), queue.create_topic('new')"
+HOLD = """select queue.ack_lease('lk', 's', lease), queue.redrive('lk', 's'), queue.publish('lk', '0'),
+                 queue.seek('lk', 's', 0), queue.create_topic('new') from leased"""
 Connect = Callable[[], connection]
 Stuck = list[Future[requests.Response]]
 
@@ -31,9 +33,16 @@ VERBS: dict[str, tuple[str, str, Any]] = {
     "unsubscribe": ("DELETE", "/topics/lk/subscribers/s", None),
     "seek": ("POST", "/topics/lk/subscribers/s/seek", {"offset": 0}),
     "ack": ("POST", "/topics/lk/subscribers/s/ack", {"offset": 1, "epoch": "its"}),
+    "lease": ("POST", "/topics/lk/subscribers/s/leases", {}),
+    "ack_lease": ("POST", "/topics/lk/subscribers/s/leases/LEASE/ack", {}),
+    "nack": ("POST", "/topics/lk/subscribers/s/leases/LEASE/nack", {}),
+    "extend": ("POST", "/topics/lk/subscribers/s/leases/LEASE/extend", {"lease_seconds": 1}),
+    "redrive": ("POST", "/topics/lk/subscribers/s/dead/redrive", {}),
+    "remove_dead": ("DELETE", "/topics/lk/subscribers/s/dead", {}),
+    "configure": ("PATCH", "/topics/lk/subscribers/s", {"max_attempts": 1}),
 }
 
-FUSED = ("publish", "ack")  # many of them wait as one
+FUSED = ("publish", "ack", "lease", "ack_lease")  # many of them wait as one
 
 
 @pytest.fixture
@@ -43,12 +52,15 @@ def crowd() -> Iterator[ThreadPoolExecutor]:
         yield threads
 
 
-def made(server: ServerProcess) -> None:
-    """Make the topics ``lk``, with a message and the subscriber ``s``, and ``other``."""
+def made(server: ServerProcess) -> str:
+    """Make the topics ``lk``, with a message that ``s`` has leased, and ``other``; return the lease."""
     for name in ("lk", "other"):
         ok(server.call("POST", "/topics", {"topic": name}), 201)
     ok(server.call("POST", "/topics/lk/subscribers", {"subscriber": "s"}), 201)
     ok(server.call("POST", "/topics/lk/messages", {"payloads": ["first"]}), 201)
+    leased = ok(server.call("POST", "/topics/lk/subscribers/s/leases", {"lease_seconds": 600}))
+    ask(server, f"create table leased as select '{leased['lease']}' as lease; select 1")
+    return str(leased["lease"])
 
 
 @contextmanager
@@ -72,9 +84,10 @@ def waiting(connect: Connect, least: int) -> None:
         until(enough)
 
 
-def call(server: ServerProcess, verb: str, n: int) -> requests.Response:
+def call(server: ServerProcess, verb: str, n: int, lease: str = "") -> requests.Response:
     """Carry a verb out on the locked topic."""
     method, path, body = VERBS[verb]
+    path = path.replace("LEASE", lease)
     if verb == "ack":
         body = body | {"epoch": ok(server.call("GET", "/topics/lk/subscribers/s"))["epoch"]}
     if verb == "subscribe":
@@ -99,10 +112,10 @@ def test_others_are_served_and_those_who_wait_are_answered(
     crowd: ThreadPoolExecutor,
 ) -> None:
     server = start_server()
-    made(server)
+    lease = made(server)
     with held(connect, HOLD):
-        stuck = [crowd.submit(call, server, verb, n) for n in range(CROWD)]
-        waiting(connect, 1 if verb in ("publish", "ack") else 3)  # fused: one connection for all
+        stuck = [crowd.submit(call, server, verb, n, lease) for n in range(CROWD)]
+        waiting(connect, 1 if verb in FUSED else 3)  # fused: one connection for all
         others_are_served(server, stuck)
         for one in stuck:
             refused(one.result(40), "unavailable", outcome="none")
