@@ -12,7 +12,15 @@ from pathlib import Path
 import pytest
 from psycopg2.extensions import connection
 
-from qlib import OffsetOutOfRange, OutcomeUnknown, QPublisher, QSubscriber, StaleEpoch, Unavailable
+from qlib import (
+    LeaseExpired,
+    OffsetOutOfRange,
+    OutcomeUnknown,
+    QPublisher,
+    QSubscriber,
+    StaleEpoch,
+    Unavailable,
+)
 from server.engines.postgres.embedded import EmbeddedPostgres
 from tests.proxy import cutting
 from tests.server_process import ServerProcess, serving
@@ -34,7 +42,7 @@ def subscribe(server: ServerProcess) -> Callable[..., QSubscriber]:
 
 def test_each_promise_stands_in_the_readme_and_has_its_test() -> None:
     promised = re.findall(r"^- \*\*(P\d+)", (ROOT / "README.md").read_text(), re.MULTILINE)
-    assert promised == [*(f"P{n}" for n in range(1, 11)), "P13"]
+    assert promised == [*(f"P{n}" for n in range(1, 12)), "P13"]
     pinned = {name.split("_")[1] for name in globals() if re.match(r"test_P\d+_", name)}
     assert pinned == set(promised)
 
@@ -308,6 +316,92 @@ def test_P10_without_numbers_a_retry_would_store_twice(server: ServerProcess, to
     for _ in range(2):
         server.call("POST", f"/topics/{topic}/messages", {"payloads": ["twice"]})
     assert server.call("GET", f"/topics/{topic}").json()["head"] == 2
+
+
+def workers_share(urls: tuple[str, str], now: Callable[[str], None]) -> None:
+    """Two workers at two servers: each message is one's alone until it is done, dead, or its time is over."""
+    over = "update queue.hold set due_at = clock_timestamp() where due_at > clock_timestamp()"
+    with (
+        QSubscriber("t", "s", "earliest", max_attempts=3, backoff=0, url=urls[0]) as one,
+        QSubscriber("t", "s", url=urls[1]) as other,
+    ):
+        kept, lost = other.lease(3, seconds=600), one.lease(3, seconds=0.001)
+        assert ([m.offset for m in kept], [m.offset for m in lost]) == ([1, 2, 3], [4, 5, 6])
+        until(lambda: len(one.leases()) == 1, 40)
+        with pytest.raises(LeaseExpired):  # though nobody else has asked for them
+            lost.ack()
+        again = other.lease(4, seconds=600)
+        assert [(m.offset, m.attempt) for m in again] == [(4, 2), (5, 2), (6, 2), (7, 1)]
+        for late in (lost.ack, lost.nack, lambda: lost.extend(600)):
+            with pytest.raises(LeaseExpired):
+                late()
+        again.extend(3600)
+        now(over)
+        left = [m.offset for m in one.lease(10, seconds=600)]
+        assert left == [1, 2, 3, 8]  # not the extended ones
+        with pytest.raises(LeaseExpired):
+            kept.ack()
+        assert again.ack([4, 5, 7]).acked == 3
+        assert again.nack(error="poison").nacked == 1
+        poison = other.lease(10, seconds=600)
+        assert [(m.offset, m.attempt) for m in poison] == [(6, 3)]
+        assert poison.nack(error="poison").dead == 1
+        now(over)
+        done = []
+        while rest := other.lease(10, seconds=600):
+            done += [m.offset for m in rest]
+            rest.ack()
+        assert sorted(done) == left  # nothing is dropped
+        assert other.lag == 0
+        assert [(m.offset, m.attempts, m.error) for m in other.dead()] == [(6, 3, "poison")]
+
+
+@pytest.fixture
+def now(connect: Callable[[], connection]) -> Callable[[str], None]:
+    """Carry a statement out on the test's database."""
+
+    def carry_out(statement: str) -> None:
+        with connect() as session, session.cursor() as cursor:
+            cursor.execute(statement)
+
+    return carry_out
+
+
+@pytest.fixture
+def urls(start_server: Callable[..., ServerProcess]) -> tuple[str, str]:
+    """Two servers on one database, with a topic of eight messages."""
+    one, other = start_server(), start_server()
+    with QPublisher(one.url) as pub:
+        pub.create_topic("t")
+        pub.publish_many("t", [*range(1, 9)])
+    return one.url, other.url
+
+
+def test_P11_leases(urls: tuple[str, str], now: Callable[[str], None]) -> None:
+    workers_share(urls, now)
+
+
+@pytest.mark.parametrize(("function", "right", "wrong"), [
+    ("queue.held", 'if expires_at <= "time" and not isempty(part)', "if false"),
+    ("queue.take_up", "when x.expires_at > p_time then", "when false then"),
+    ("queue.bury", "insert into queue.dead", "return; insert into queue.dead"),
+], ids=["an ack that ignores the expiry", "a lease that ignores extensions", "a message that is dropped"])  # fmt: skip
+def test_P11_is_broken_by_bugs_that_are_planted(
+    urls: tuple[str, str],
+    now: Callable[[str], None],
+    connect: Callable[[], connection],
+    function: str,
+    right: str,
+    wrong: str,
+) -> None:
+    # the controls for the one above
+    with connect() as session, session.cursor() as cursor:
+        cursor.execute("select pg_get_functiondef(%s::regproc)", (function,))
+        (source,) = cursor.fetchone() or ("",)
+    assert right in source
+    now(source.replace(right, wrong))
+    with pytest.raises((AssertionError, pytest.fail.Exception)):
+        workers_share(urls, now)
 
 
 def test_P13_overload_is_503_and_loses_nothing(
