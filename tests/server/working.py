@@ -112,10 +112,11 @@ class Crew:
         return {table: self.ask(count.format(table)) for table in LEDGER}
 
     def expire(self, leased: Any) -> None:
-        """Let the time be over for which it was leased; not that for which it was extended."""
+        """Let the time be over, now, for which it was leased; not that for which it was extended."""
         act = leased["lease"].partition("-")[0]
         self.ask(f"""update queue.hold set due_at = clock_timestamp()
-                     where subscriber_id = {{id}} and act = {act} returning true""")
+                     where subscriber_id = {{id}} and act = {act} and due_at > clock_timestamp()
+                     returning true""")
 
     @property
     def position(self) -> int:

@@ -11,7 +11,14 @@ _LEASES = ONE + "/leases"
 _LEASE = _LEASES + "/<lease>"
 
 
-@operation("POST", _LEASES, body=work.NewLease, answer=work.Leased, errors=MISSING, patient=True)
+@operation(
+    "POST",
+    _LEASES,
+    body=work.NewLease,
+    answer=work.Leased,
+    errors=(*MISSING, "offset_out_of_range"),
+    patient=True,
+)
 async def lease(context: Context, body: work.NewLease, topic: str, subscriber: str) -> Answer:
     """Lease messages: nobody else has them until the lease expires."""
     limit = min(body.limit, MAX_LIMIT)
