@@ -151,7 +151,8 @@ def history(
                 return
             steps[0] += 1
             steps[1] += self.model.buried > 0
-            assert self.crew.position <= self.model.position
+            position = self.crew.position
+            assert position <= self.model.position
             live = {lease.act: held.rest for lease, held in self.leases
                     if held.epoch == self.model.epoch and self.model.live(held)}  # fmt: skip
             listed = session.rows("select lease, array(select o from unnest(offsets) u, "
@@ -160,7 +161,7 @@ def history(
             over = {
                 m.offset
                 for m in self.model.messages.values()
-                if m.offset <= self.crew.position and not m.redriven
+                if m.offset <= position and not m.redriven
             }
             assert {act: set(offsets) for act, offsets in listed} == {
                 act: rest - over for act, rest in live.items() if rest - over
