@@ -18,7 +18,7 @@ from qlib.hands import Hands
 from qlib.held import Held
 from qlib.lease import Desk, lasting
 from qlib.leased import LeasedMessage
-from qlib.sitting import Sitting, Told
+from qlib.sitting import Sitting
 from qlib.stopping import Event, Stop
 
 _POLL_SECONDS = 1.0  # so a stop is noticed within a second
@@ -53,9 +53,9 @@ def run(
         rule = "handler_seconds is a number above 0, or None"
         handler_seconds = within(handler_seconds, rule, lambda s: s > 0)
     with Stop(stop) as stopping:
-        board, told = Board(stopping, handler_seconds), Told()
-        leasing = Sitting(desk, patience, most, lambda: board.is_stopping, 0.0, told)
-        telling = Sitting(desk, patience, most, lambda: board.is_stopping, _LEAVING_SECONDS, told)
+        board = Board(stopping, handler_seconds)
+        leasing = Sitting(desk, patience, most, lambda: board.is_stopping, 0.0)
+        telling = Sitting(desk, patience, most, lambda: board.is_stopping, _LEAVING_SECONDS)
         acts = Hands(desk, board, handler, telling)
         _work(acts, threads, partial(_lease, desk, board, leasing, wish))
         if board.failure:
