@@ -130,7 +130,8 @@ def outlives_a_killed_server(directory: Path, tmp_path: Path, caplog) -> None:
         cook._transport._timeout = 0.3  # of each call: the outage is longer than any
         handler = Handler(5)
         with working(cook, handler, threads=2, seconds=60.0) as work:
-            until(lambda: 5 in handler.began, WHILE)
+            # an ack is on disk, and so is the lease before it
+            until(lambda: 5 in handler.began and cook.position, WHILE)
             os.kill(server.pid, signal.SIGKILL)
             server.wait()
             handler.release()  # its ack has to wait for the server
