@@ -129,7 +129,8 @@ def outlives_a_killed_server(directory: Path, tmp_path: Path, caplog) -> None:
         cook = opened.enter_context(QSubscriber("t", "kitchen", "earliest", url=server.url))
         cook._transport._timeout = 0.3  # of each call: the outage is longer than any
         handler = Handler(5)
-        with working(cook, handler, threads=2, seconds=60.0) as work:
+        # one lease takes them all: none is lost with its answer, to be nobody's for a minute
+        with working(cook, handler, threads=2, limit=100, seconds=60.0) as work:
             # an ack is on disk, and so is the lease before it
             until(lambda: 5 in handler.began and cook.position, WHILE)
             os.kill(server.pid, signal.SIGKILL)
@@ -139,11 +140,9 @@ def outlives_a_killed_server(directory: Path, tmp_path: Path, caplog) -> None:
             server.start()
             server.ready()
             pub.publish("t", "last")
-            until(lambda: pub.subscribers("t")[0].lag == 0 or work.error, WHILE)
+            until(lambda: pub.subscribers("t")[0].lag == 0 or work.error, 2 * WHILE)
             assert work.error is None
-        # whose ack the killed server has taken, or whose lease was lost, may have come twice
-        assert set(handler.got) == set(range(1, 22))
-        assert handler.got.count(5) == handler.got.count(21) == 1
+        assert sorted(handler.got) == list(range(1, 22))
 
 
 def test_work_outlives_kill_9_of_the_server(directory, tmp_path, caplog) -> None:
