@@ -65,7 +65,7 @@ def test_leases_of_several_workers_are_one_statement(loop: Loop, engine: Postgre
 def test_nothing_is_due_when_nothing_is_out(loop: Loop, engine: PostgresEngine) -> None:
     loop.run(engine.subscribe("t", "new", "latest"))
     (found,) = loop.run(engine.lease("t", [Lease("new", None, 1, 60)]))
-    assert found == (None, None, "", None)
+    assert found[:4] == (None, None, "", None)
 
 
 def test_several_acks_are_answered_in_their_order(loop: Loop, engine: PostgresEngine) -> None:
