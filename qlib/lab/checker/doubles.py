@@ -19,7 +19,7 @@ def check_doubles(work: Work, stood: dict[int, Highest[int]], findings: Findings
     All instants of leases are by the database's clock alone, whatever ours says: one is made
     `seconds` before it expires. Ours tells only what had ended before another thing began.
     """
-    for offset, leases in work.at.items():
+    for offset, leases in work.repeated.items():
         _check_message(offset, leases, work, stood, findings)
 
 

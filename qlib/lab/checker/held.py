@@ -51,16 +51,15 @@ class Held:
         """When the first nack began that may have given a message back."""
         return _earliest(_first(self, self.nacks), _behind(self))
 
-    @cached_property
-    def surely_returned(self) -> dict[int, list[Operation]]:
-        """The nacks that gave back all that was asked, by the message."""
-        found: dict[int, list[Operation]] = {}
-        for nack in self.nacks:
-            asked = self.asked(nack)
-            if nack.outcome == "ok" and (nack.count or 0) + (nack.buried or 0) == len(set(asked)):
-                for offset in asked:
-                    found.setdefault(offset, []).append(nack)
-        return found
+    @property
+    def whole_nacks(self) -> list[Operation]:
+        """The nacks that gave back all that was asked."""
+        return [
+            nack
+            for nack in self.nacks
+            if nack.outcome == "ok"
+            and (nack.count or 0) + (nack.buried or 0) == len(set(self.asked(nack)))
+        ]
 
     @cached_property
     def untried(self) -> dict[int, float]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from math import inf
 
 from qlib.lab.checker.held import Held
@@ -16,17 +15,17 @@ def check_tries(work: Work, findings: Findings) -> None:
     What was leased without an answer may hide one each, whoever it was for.
     """
     for offset, leases in work.at.items():
+        if len(leases) == 1 and leases[0].attempts[offset] == 1:
+            continue  # as it mostly is
         before: Held | None = None
         for lease in leases:
-            if (wrong := _wrong(offset, before, lease, leases, work)) is not None:
+            if (wrong := _wrong(offset, before, lease, work)) is not None:
                 what = f"{work.name} had {offset} for attempt {lease.attempts[offset]}"
                 findings.add("attempts", f"{what}, {wrong}")
             before = lease
 
 
-def _wrong(
-    offset: int, before: Held | None, lease: Held, leases: Sequence[Held], work: Work
-) -> str | None:
+def _wrong(offset: int, before: Held | None, lease: Held, work: Work) -> str | None:
     attempt, end = lease.attempts[offset], lease.operation.end
     if work.max_attempts is not None and attempt > work.max_attempts:
         return f"of {work.max_attempts}"

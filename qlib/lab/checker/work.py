@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from math import inf
 from typing import TypeVar
 
@@ -12,6 +13,7 @@ from qlib.lab.checker.clock import Clock
 from qlib.lab.checker.held import Held
 from qlib.lab.checker.log import Log
 from qlib.lab.checker.moves import Moves
+from qlib.lab.checker.prefix import Highest
 from qlib.lab.checker.restarts import Restarts
 from qlib.lab.history.operation import Operation
 
@@ -49,17 +51,14 @@ class Work:
         self.empty = [o for o in leases if o.outcome == "ok" and not o.lease]
         self.in_doubt = [o for o in leases if o.outcome == "unknown"]
         self._doubts = sorted(o.start for o in self.in_doubt)
-        self._plain = [o for o in own if o.kind == "ack" and o.outcome != "fail"]
-        self._redrives: dict[int | None, list[Operation]] = defaultdict(list)
-        for o in own:
-            if o.kind in ("redrive", "remove_dead") and o.outcome != "fail" and o.count != 0:
-                for offset in o.offsets or (None,):
-                    self._redrives[offset].append(o)
+        self._late = max((o.end + (o.seconds or 0.0) + _LATE for o in self.in_doubt), default=-inf)
+        self._plain, self._redrives = _plain(own), _redrives(own)
         self.clock = Clock((h.operation.start, h.operation.end, h.since) for h in self.held)
         self.at: dict[int, list[Held]] = defaultdict(list)
         for held in self.held:
             for offset in held.attempts:
                 self.at[offset].append(held)
+        self._acks: dict[int, dict[int, float]] = {}
         self.refused = _sort(own, {held.operation.lease: held for held in self.held})
         told = [o for o in own if o.kind in _SETTINGS and o.outcome != "fail"]
         self.unordered = bool(told) and all(o.ordered is False for o in told)
@@ -69,6 +68,11 @@ class Work:
         self.final = _final(own)
         self._dead = set(self.final.offsets) if self.final else set()
 
+    @cached_property
+    def repeated(self) -> dict[int, list[Held]]:
+        """The leases of each message that was leased again."""
+        return {offset: leases for offset, leases in self.at.items() if len(leases) > 1}
+
     def doubts(self, time: float) -> int:
         """Return how many leases without an answer may have been made before a time."""
         return bisect_left(self._doubts, time)
@@ -76,34 +80,41 @@ class Work:
     def redriven(self, offset: int, after: float, before: float) -> bool:
         """Return whether a dead letter may have been redriven, or removed, between two times."""
         return any(
-            o.start < before and (o.end > after or o.outcome == "unknown")
+            self._redrives[which].before(before) > after
             for which in (offset, None)
-            for o in self._redrives.get(which, ())
+            if which in self._redrives
         )
 
     def may_be_over(self, offset: int, epoch: int, time: float = inf) -> bool:
         """Return whether a message may have been done or dead in an epoch by a time."""
-        return self.may_be_settled(offset, epoch, time) or any(
-            o.start <= time and o.epoch == epoch and offset <= (o.offset or 0) for o in self._plain
-        )
+        return offset <= self._plain[epoch].until(time) or self.may_be_settled(offset, epoch, time)
 
     def may_be_settled(self, offset: int, epoch: int, time: float = inf) -> bool:
         """Return whether a worker may have settled it: acknowledged it, or brought it to its end."""
-        leases = [h for h in self.at.get(offset, ()) if h.first <= epoch <= h.last]
-        return any(
-            ack.start <= time and self._may_be_for(ack, offset, held)
-            for held in leases
-            for ack in held.acks
-        ) or self._may_be_dead(offset, leases, time)
+        leases = self.at.get(offset, ())
+        for held in leases:
+            if held.first <= epoch <= held.last and self._acked(held).get(offset, inf) <= time:
+                return True
+        return self._may_be_dead(offset, [h for h in leases if h.first <= epoch <= h.last], time)
 
-    def _may_be_for(self, ack: Operation, offset: int, held: Held) -> bool:
-        if ack.offsets:
-            return offset in ack.offsets
-        # All that it holds: not what it had given back.
-        return not any(
-            nack.end < ack.start and self.restarts.survived(nack, ack.end)
-            for nack in held.surely_returned.get(offset, ())
-        )
+    def _acked(self, held: Held) -> dict[int, float]:
+        """Return when the first ack of each message began that may be for it."""
+        found = self._acks.get(id(held))
+        if found is None:
+            found = self._acks[id(held)] = {}
+            for ack in sorted(held.acks, key=lambda o: o.start, reverse=True):
+                whole = () if ack.offsets else self._surely_back(held, ack)
+                found.update((o, ack.start) for o in held.asked(ack) if o not in whole)
+        return found
+
+    def _surely_back(self, held: Held, ack: Operation) -> set[int]:
+        """Return what an ack of all that a lease holds is not for: what it had given back."""
+        return {
+            offset
+            for nack in held.whole_nacks
+            if nack.end < ack.start and self.restarts.survived(nack, ack.end)
+            for offset in held.asked(nack)
+        }
 
     def _may_be_dead(self, offset: int, leases: Sequence[Held], time: float) -> bool:
         first = min((held.operation.start for held in leases), default=inf)
@@ -123,8 +134,7 @@ class Work:
     def free(self, offset: int, epoch: int) -> float:
         """Return by when a message that is not over surely was to be leased again, by our clock."""
         leases = [h for h in self.at.get(offset, ()) if h.first <= epoch <= h.last]
-        in_doubt = (o.end + (o.seconds or 0.0) + _LATE for o in self.in_doubt)
-        return max([*in_doubt, *(self._released(held) for held in leases)], default=-inf)
+        return max([self._late, *map(self._released, leases)])
 
     def _released(self, held: Held) -> float:
         cap = inf if self.backoff_cap is None else self.backoff_cap
@@ -156,6 +166,27 @@ def _sort(own: Iterable[Operation], held: dict[str | None, Held]) -> list[tuple[
                 kinds = {"ack_lease": lease.acks, "nack": lease.nacks, "extend": lease.extends}
                 kinds[o.kind].append(o)
     return refused
+
+
+def _plain(own: Iterable[Operation]) -> defaultdict[int | None, Highest[int]]:
+    """Return what was acknowledged as if alone, by epoch."""
+    pairs: dict[int | None, list[tuple[float, int]]] = defaultdict(list)
+    for o in own:
+        if o.kind == "ack" and o.outcome != "fail":
+            pairs[o.epoch].append((o.start, o.offset or 0))
+    found: defaultdict[int | None, Highest[int]] = defaultdict(lambda: Highest(()))
+    found.update({epoch: Highest(acks) for epoch, acks in pairs.items()})
+    return found
+
+
+def _redrives(own: Iterable[Operation]) -> dict[int | None, Highest[float]]:
+    """Return when dead letters may have been redriven or removed: each, or under None any."""
+    pairs: dict[int | None, list[tuple[float, float]]] = defaultdict(list)
+    for o in own:
+        if o.kind in ("redrive", "remove_dead") and o.outcome != "fail" and o.count != 0:
+            for offset in o.offsets or (None,):
+                pairs[offset].append((o.start, o.end if o.outcome == "ok" else inf))
+    return {offset: Highest(spans) for offset, spans in pairs.items()}
 
 
 def _ordered_from(told: Iterable[Operation]) -> float:

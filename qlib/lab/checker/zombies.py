@@ -59,7 +59,7 @@ def _lost(held: Held, operation: Operation, later: dict[int, Held], work: Work) 
 def _next_ones(work: Work) -> dict[int, dict[int, Held]]:
     """Return who had each message next, by the lease before it in the same epoch."""
     found: dict[int, dict[int, Held]] = defaultdict(dict)
-    for offset, leases in work.at.items():
+    for offset, leases in work.repeated.items():
         for held, other in zip(leases, leases[1:], strict=False):
             if held.epoch is not None and held.epoch == other.epoch:
                 found[id(held)][offset] = other
@@ -68,7 +68,7 @@ def _next_ones(work: Work) -> dict[int, dict[int, Held]]:
 
 def _check_twice(work: Work, findings: Findings) -> None:
     """Find what was done under two leases, whoever of them was the zombie."""
-    for offset, leases in work.at.items():
+    for offset, leases in work.repeated.items():
         done = [h for h in leases if h.epoch is not None and offset in h.done]
         for held, other in zip(done, done[1:], strict=False):
             if held.epoch == other.epoch and not work.redriven(offset, -inf, inf):
