@@ -49,6 +49,6 @@ def verdict_of(process: subprocess.Popen[str]) -> tuple[int, int]:
         output,
         re.M,
     )
-    fetched = re.search(r"^fetch +[\d,]+ +[\d,]+ +([\d,]+)", output, re.M)
+    fetched = re.search(r"^fetch +[\d,]+ +[\d,.]+ +([\d,]+)", output, re.M)
     assert told and fetched, output
     return int(told[1].replace(",", "")), int(fetched[1].replace(",", ""))

@@ -17,6 +17,8 @@ from qlib.values import Encode, encoder
 T = TypeVar("T")
 Outcome = Literal["ok", "fail", "unknown"]
 
+BEGUN = "Begun"  # the error of what is under way, or was when its process was killed
+
 _TO_JSON = encoder()
 
 
@@ -94,10 +96,14 @@ class Operation:
 
 @dataclass(frozen=True, slots=True)
 class Recorder:
-    """Records the calls of one client, named `process`, with `keep`. Threads may share it."""
+    """Records the calls of one client, named `process`, with `keep`. Threads may share it.
+
+    `begin` gets each call before it is sent, as one of unknown outcome.
+    """
 
     process: str
     keep: Callable[[Operation], object]
+    begin: Callable[[Operation], object] | None = None
 
     def call(
         self,
@@ -112,6 +118,9 @@ class Recorder:
         Raises what `act` does, and records that as well.
         """
         start = monotonic()
+        if self.begin:
+            facts: dict[str, Any] = {"process": self.process, "outcome": "unknown", "error": BEGUN}
+            self.begin(Operation(kind, topic, start, start, **(asked | facts)))
         try:
             result = act()
         except BaseException as error:

@@ -16,9 +16,9 @@ from tqdm import tqdm
 
 from qlib.errors import QueueError
 from qlib.lab.checker import check
-from qlib.lab.stack import Stack
 from qlib.lab.stack.ends import give_up, when_ended
 from qlib.lab.stack.guarded import StackError
+from qlib.lab.stress.kills import Target
 from qlib.lab.stress.report import conclusion, table
 from qlib.lab.stress.run import Run, StressError
 from qlib.lab.stress.workers import Plan
@@ -37,9 +37,14 @@ def main() -> int:
     tqdm.monitor_interval = 0  # no thread of its own
     try:
         with ExitStack() as opened:
-            url = os.environ.get("QUEUE_URL") or opened.enter_context(Stack()).url
-            directory = opened.enter_context(tempfile.TemporaryDirectory(prefix="queue-stress-"))
-            return _run(options, _plan(options, url, Path(directory)))
+            directory = Path(
+                opened.enter_context(tempfile.TemporaryDirectory(prefix="queue-stress-"))
+            )
+            target = None
+            if not os.environ.get("QUEUE_URL"):
+                target = opened.enter_context(_target(options, directory / "queue"))
+            urls = target.urls if target else (os.environ["QUEUE_URL"],)
+            return _run(options, _plan(options, urls, directory / "records"), target)
     except (QueueError, StackError, StressError) as error:
         print(f"no verdict: {error}", file=sys.stderr)
     except KeyboardInterrupt:
@@ -47,12 +52,17 @@ def main() -> int:
     return 2
 
 
-def _run(options: argparse.Namespace, plan: Plan) -> int:
+def _target(options: argparse.Namespace, directory: Path) -> Target:
+    directory.mkdir()
+    return Target(directory, 1 + options.kill, options.seed)
+
+
+def _run(options: argparse.Namespace, plan: Plan, target: Target | None) -> int:
     print(_title(options), flush=True)
     # Nobody but this process heeds Ctrl-C: what it starts from here on inherits that.
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        with Run(plan) as run:
+        with Run(plan, target) as run:
             run.start()
             signal.signal(signal.SIGINT, lambda number, frame: _interrupt(run))
             run.push(options.seconds, options.resets)
@@ -63,7 +73,7 @@ def _run(options: argparse.Namespace, plan: Plan) -> int:
             print(table(history), end="\n\n")
             if verdict and not verdict.published:
                 raise StressError("no publish was answered")
-            print(conclusion(history, verdict, failures))
+            print(conclusion(history, verdict, failures, run.killed))
             return 0 if verdict and not failures else 1
     finally:
         signal.signal(signal.SIGINT, before)
@@ -75,14 +85,18 @@ def _interrupt(run: Run) -> None:
     run.interrupted = True
 
 
-def _plan(options: argparse.Namespace, url: str, directory: Path) -> Plan:
+def _plan(options: argparse.Namespace, urls: tuple[str, ...], directory: Path) -> Plan:
+    directory.mkdir()
     prefix = f"stress-{secrets.token_hex(4)}"
     topics = tuple(f"{prefix}-{number}" for number in range(options.topics))
-    return Plan(url, options.seed, topics, options.publishers, options.subscribers, directory)
+    crew = options.publishers, options.subscribers, options.workers
+    return Plan(urls, options.seed, topics, *crew, options.kill, directory)
 
 
 def _title(options: argparse.Namespace) -> str:
     crew = f"{options.publishers} publishers, {options.subscribers} subscribers"
+    if options.workers:
+        crew += f", {options.workers} workers"
     return f"{crew}, {options.topics} topics, {options.seconds} s, seed {options.seed}\n"
 
 
@@ -96,6 +110,7 @@ def _options() -> argparse.Namespace:
         ("seconds", 10, "how long to publish"),
         ("publishers", 4, "publishing processes"),
         ("subscribers", 4, "subscribing processes"),
+        ("workers", 0, "processes that share what a topic has; one after the other is killed"),
         ("topics", 2, "topics, each subscriber reads one of them"),
         ("seed", random.randrange(10**6), "what the choices hang on, random unless given"),
     ):
@@ -103,9 +118,16 @@ def _options() -> argparse.Namespace:
             f"--{name}", type=int, default=default, help=f"{text} [{default}]", metavar="N"
         )
     parser.add_argument("--resets", action="store_true", help="reset and seek meanwhile")
+    parser.add_argument(
+        "--kill", action="store_true", help="kill servers and database meanwhile, two and one"
+    )
     options = parser.parse_args()
+    if options.kill and os.environ.get("QUEUE_URL"):
+        parser.error("the queue of $QUEUE_URL is not ours to kill")
     if min(options.seconds, options.publishers, options.subscribers, options.topics) < 1:
         parser.error("there must be at least one of each")
+    if options.workers < 0:
+        parser.error("there cannot be fewer than no workers")
     return options
 
 

@@ -11,27 +11,42 @@ from sys import intern
 from typing import Any
 from zlib import crc32
 
-from qlib.lab.history.operation import Operation, Recorder
+from qlib.lab.history.operation import BEGUN, Operation, Recorder
 
 _LONGEST_PADDING = 24  # times eight characters
 
 
 @contextmanager
-def recorder(directory: Path, process: str) -> Iterator[Recorder]:
-    """Give a recorder that writes a file; all is in there when the block is left."""
+def recorder(directory: Path, process: str, *, killed: bool = False) -> Iterator[Recorder]:
+    """Give a recorder that writes a file; all is in there when the block is left.
+
+    When the process may be `killed`, all is in there at any time, and what it was at as well.
+    """
     with (directory / process).open("wb") as file:
-        yield Recorder(process, lambda operation: pickle.dump(operation, file))
+
+        def keep(operation: Operation) -> None:
+            pickle.dump(operation, file)
+            if killed:
+                file.flush()
+
+        yield Recorder(process, keep, keep if killed else None)
 
 
 def recorded(directory: Path) -> Iterator[Operation]:
     """Yield the operations of all recorders of a directory, each one's in the order of their ends.
 
-    However often a value was seen, it takes memory once.
+    What was begun is followed by what came of it, unless the process was killed. However often a
+    value was seen, it takes memory once.
     """
     for path in sorted(directory.iterdir()):
         with path.open("rb") as file:
+            begun = None
             while (operation := _next(file)) is not None:
-                yield replace(operation, values=tuple(map(intern, operation.values)))
+                begun = operation if operation.error == BEGUN else None
+                if not begun:
+                    yield replace(operation, values=tuple(map(intern, operation.values)))
+            if begun:
+                yield begun
 
 
 def _next(file: Any) -> Operation | None:

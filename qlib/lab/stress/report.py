@@ -13,6 +13,7 @@ from qlib.lab.history import History
 from qlib.lab.history.operation import Operation
 
 _HEADINGS = ("", "requests", "/s", "messages", "/s", "p50 ms", "p99 ms", "max ms", "errors")
+_WORK = {"lease": "lease", "ack_lease": "ack of a lease", "nack": "nack", "extend": "extend"}
 _ROWS = {"publish": "publish", "fetch": "fetch", "ack": "ack"} | dict.fromkeys(
     ("reset", "seek"), "reset, seek"
 )
@@ -38,7 +39,7 @@ class _Row:
         if operation.outcome != "ok":
             self.errors[operation.error or operation.outcome] += 1
             return
-        self.messages += len(operation.values)
+        self.messages += len(operation.values) or operation.count or 0
         if measured:
             self.latencies.append(operation.end - operation.start)
 
@@ -72,21 +73,27 @@ def table(history: History) -> str:
     """Return counts, rates, latencies and errors of every kind of request, aligned.
 
     The latency of a fetch is that of one with nothing to wait for: its first message's publish had
-    returned before. A delivery lasts from the start of the publish to the end of the first fetch
-    that brought the message; one is measured a fetch, that of the oldest message that was new.
+    returned before; that of a lease is of one that was not to wait. A delivery lasts from the start
+    of the publish to the end of the first fetch that brought the message; one is measured a fetch,
+    that of the oldest message that was new.
     """
     published = _published(history.operations)
-    rows = {name: _Row(name) for name in _ROWS.values()}
+    seen = {o.kind for o in history.operations}
+    kinds = _ROWS | {kind: row for kind, row in _WORK.items() if kind in seen}
+    rows = {name: _Row(name) for name in kinds.values()}
     for o in history.operations:
-        if o.kind in _ROWS:
-            rows[_ROWS[o.kind]].add(o, o.kind != "fetch" or _was_there(o, published))
+        if o.kind in kinds:
+            waited = o.kind == "fetch" and not _was_there(o, published)
+            rows[kinds[o.kind]].add(o, not (waited or o.wait))
     delivery = _Row("publish → deliver", latencies=_deliveries(history, published))
     lines = [_HEADINGS, *(row.cells() for row in (*rows.values(), delivery))]
     return "\n".join(_aligned(lines))
 
 
-def conclusion(history: History, verdict: Verdict, failures: Sequence[str]) -> str:
-    """Return the verdict's line, what was checked, and an example of each fault."""
+def conclusion(
+    history: History, verdict: Verdict, failures: Sequence[str], killed: Mapping[str, int]
+) -> str:
+    """Return the verdict's line, what was checked and killed, and an example of each fault."""
     clean = verdict and not failures
     lines = [f"{'CLEAN' if clean else 'BROKEN'}: {verdict.line}", f"  {verdict.checked}"]
     stored = {value for o in history.operations if o.kind == "final_read" for value in o.values}
@@ -95,6 +102,9 @@ def conclusion(history: History, verdict: Verdict, failures: Sequence[str]) -> s
         settled = sum(value in stored for o in doubts for value in o.values)
         doubt = f"{sum(len(o.values) for o in doubts):,} more, of which {settled:,} are stored"
         lines.append(f"  no answer to the publishes of {doubt}")
+    if killed:
+        what = ", ".join(f"{count:,} {name}" for name, count in sorted(killed.items()))
+        lines.append(f"  killed meanwhile: {what}")
     return "\n".join(lines + [f"  {it}" for it in (*verdict.anomalies, *failures)])
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import multiprocessing
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from itertools import chain
 from multiprocessing.process import BaseProcess
 from random import Random
@@ -16,6 +17,8 @@ from tqdm import tqdm
 
 from qlib.errors import QueueError
 from qlib.lab.history import History
+from qlib.lab.stress.crew import CREW, crew, worker
+from qlib.lab.stress.kills import Target
 from qlib.lab.stress.records import recorded
 from qlib.lab.stress.workers import Plan, Signals, publisher, subscriber
 from qlib.publisher import QPublisher
@@ -36,28 +39,23 @@ class StressError(RuntimeError):
 class Run:
     """One run of a plan: a context manager, which leaves neither processes nor topics."""
 
-    def __init__(self, plan: Plan) -> None:
-        """Nothing happens yet."""
+    def __init__(self, plan: Plan, target: Target | None = None) -> None:
+        """Nothing happens yet. With a `target` its servers and database are killed meanwhile."""
         self.interrupted = False
-        self._plan = plan
+        self.killed: Counter[str] = target.killed if target else Counter()
+        self._plan, self._target = plan, target
         self._choose = Random(f"{plan.seed} resets")
         self._queue = QPublisher(plan.url)
         self._history = History()
         self._watched = self._history.watch(self._queue)
         self._topics: list[str] = []
         self._late: list[str] = []
-        context = multiprocessing.get_context("spawn")
-        self._signals = Signals(context, plan.publishers + plan.subscribers)
-        self._publishers = [
-            context.Process(target=publisher, args=(i, plan, self._signals), name=f"publisher {i}")
-            for i in range(plan.publishers)
-        ]
-        self._subscribers = [
-            context.Process(
-                target=subscriber, args=(i, plan, self._signals), name=f"subscriber {i}"
-            )
-            for i in range(plan.subscribers)
-        ]
+        self._context = multiprocessing.get_context("spawn")
+        count = plan.publishers + plan.subscribers + plan.workers
+        self._signals = Signals(count)
+        self._publishers = [self._process(publisher, i) for i in range(plan.publishers)]
+        self._subscribers = [self._process(subscriber, i) for i in range(plan.subscribers)]
+        self._crew = [self._process(worker, i, 0) for i in range(plan.workers)]
 
     def __enter__(self) -> Run:
         """Return the run itself."""
@@ -71,7 +69,7 @@ class Run:
     ) -> None:
         """End what still runs, and delete the topics as far as the server answers."""
         self._signals.abort.set()
-        for process in self._started():
+        for process in (process for process in self._workers() if process.pid is not None):
             process.join(1.0)
             process.kill()
             process.join()
@@ -97,17 +95,15 @@ class Run:
             time.sleep(_TICK)
 
     def push(self, seconds: float, resets: bool) -> None:
-        """Let them publish and subscribe for a time, and disturb them when there are `resets`."""
+        """Let them publish and read for a time; disturb them when there are `resets`, and kill."""
         count = self._plan.publishers
-        pause = max(0.3, seconds / 20) if resets else seconds
         begun = time.monotonic()
-        due = begun + pause
+        chores = list(self._chores(seconds, resets))
         self._signals.go.set()
         with _bar("pushing", seconds) as bar:
             while not self.interrupted and (now := time.monotonic()) < begun + seconds:
-                if resets and now >= due:
-                    self._disturb()
-                    due = now + pause * self._choose.uniform(0.5, 1.5)
+                for chore in chores:
+                    chore.look()
                 published = sum(self._signals.messages[:count])
                 delivered = sum(self._signals.messages[count:])
                 text = f"{published:,} published, {delivered:,} delivered"
@@ -118,25 +114,26 @@ class Run:
         self._await(self._publishers, _PUBLISHED)
 
     def drain(self, seconds: float) -> None:
-        """Wait until every subscriber has got to the end of its topic, bounded."""
+        """Wait until every subscriber and worker has got to the end of its topic, bounded."""
         self._signals.drain.set()
         lags = self._signals.lags
         total = sum(lags)
+        readers = self._subscribers + self._crew
         with _bar("draining", total) as bar:
-            self._await(
-                self._subscribers,
-                _DRAINED + 10 * seconds,
-                lambda: _show(bar, max(total - sum(lags), 0)),
-            )
-        self._late = [process.name for process in self._subscribers if process.is_alive()]
+            limit = _DRAINED + 10 * seconds
+            self._await(readers, limit, lambda: _show(bar, max(total - sum(lags), 0)))
+        self._late = [process.name for process in readers if process.is_alive()]
         self._signals.abort.set()
-        self._await(self._subscribers, _PUBLISHED)
+        self._await(readers, _PUBLISHED)
 
     def history(self) -> History:
         """Return all that was done and seen, with a final read. Raises QueueError."""
-        with _bar("reading back", 1):
-            for operation in recorded(self._plan.directory):
+        told = self._target.history.operations if self._target else ()
+        with _bar("reading back", 1), ExitStack() as opened:
+            for operation in chain(told, recorded(self._plan.directory)):
                 self._history.add(operation)
+            for topic in self._crewed:
+                self._history.watch(opened.enter_context(crew(topic, 0, self._plan)))
             self._history.final_read()
         return self._history
 
@@ -149,11 +146,34 @@ class Run:
         ]
         return dead + [f"{name} did not come to the end of its topic" for name in self._late]
 
-    def _workers(self) -> Iterator[BaseProcess]:
-        return chain(self._publishers, self._subscribers)
+    @property
+    def _crewed(self) -> tuple[str, ...]:
+        """The topics that have workers."""
+        return self._plan.topics[: self._plan.workers]
 
-    def _started(self) -> Iterator[BaseProcess]:
-        return (process for process in self._workers() if process.pid is not None)
+    def _workers(self) -> Iterator[BaseProcess]:
+        return chain(self._publishers, self._subscribers, self._crew)
+
+    def _process(self, target: Callable[..., None], number: int, *more: int) -> BaseProcess:
+        about = (number, *more, self._plan, self._signals)
+        return self._context.Process(target=target, args=about, name=f"{target.__name__} {number}")
+
+    def _chores(self, seconds: float, resets: bool) -> Iterator[Chore]:
+        if resets:
+            yield Chore(self._disturb, max(0.3, seconds / 20), self._choose)
+        if self._plan.workers:
+            yield Chore(self._kill_worker, max(2.0, seconds / 100), self._choose)
+        if self._plan.kill and self._target:
+            yield Chore(self._target.kill, max(4.0, seconds / 30), self._choose)
+
+    def _kill_worker(self) -> None:
+        """Kill a worker, and let another one take its place."""
+        self.killed["workers"] += 1
+        number = self._choose.randrange(self._plan.workers)
+        self._crew[number].kill()
+        self._crew[number].join()
+        self._crew[number] = self._process(worker, number, self.killed["workers"])
+        self._crew[number].start()
 
     def _disturb(self) -> None:
         """Reset a topic or seek a subscriber, to somewhere it has been."""
@@ -166,7 +186,8 @@ class Run:
             if self._choose.random() < 0.5:
                 self._watched.reset_topic(topic, position)
             else:
-                self._seek(topic, f"subscriber-{number}", position)
+                names = [f"subscriber-{number}", *[CREW] * (topic in self._crewed)]
+                self._seek(topic, self._choose.choice(names), position)
 
     def _seek(self, topic: str, name: str, position: int) -> None:
         with QSubscriber(topic, name, url=self._plan.url) as client:
@@ -182,6 +203,21 @@ class Run:
         while any(process.is_alive() for process in processes) and time.monotonic() < deadline:
             watch()
             time.sleep(_TICK)
+
+
+class Chore:
+    """What is done again and again, after pauses that differ."""
+
+    def __init__(self, act: Callable[[], None], pause: float, choose: Random) -> None:
+        """Pause first."""
+        self._act, self._pause, self._choose = act, pause, choose
+        self._due = time.monotonic() + pause
+
+    def look(self) -> None:
+        """Do it when it is time."""
+        if time.monotonic() >= self._due:
+            self._act()
+            self._due = time.monotonic() + self._pause * self._choose.uniform(0.5, 1.5)
 
 
 def _bar(name: str, total: float) -> tqdm[Never]:

@@ -1,13 +1,16 @@
-"""The processes that push: publishers and subscribers, each with its own record of what it did."""
+"""The processes that push: publishers and subscribers, each with its own record of what it did.
+
+See crew.py for workers.
+"""
 
 from __future__ import annotations
 
 import gc
 import multiprocessing
+import time
 from contextlib import suppress
 from dataclasses import dataclass
-from multiprocessing.context import SpawnContext
-from multiprocessing.sharedctypes import RawArray
+from multiprocessing.sharedctypes import RawArray, RawValue
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -26,26 +29,55 @@ _LARGEST_FETCH = 1000
 _WAITS = (0.0, 0.0, 0.05, 0.5)
 _WHOLE = 0.7  # of the acks are for all that came
 _NOT_READY = -1
+_KEYS = 500
+_TICK = 0.02
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run is to do; `directory` takes what the workers record."""
+    """What a run is to do, by the servers of `urls`; `directory` takes what the processes record."""
 
-    url: str
+    urls: tuple[str, ...]
     seed: int
     topics: tuple[str, ...]
     publishers: int
     subscribers: int
+    workers: int
+    kill: bool
     directory: Path
+
+    @property
+    def url(self) -> str:
+        """The first server."""
+        return self.address(0)
+
+    def address(self, number: int) -> str:
+        """Return the server of a process of its kind."""
+        return self.urls[number % len(self.urls)]
+
+
+class Flag:
+    """What one process says to all others. It has no lock that a killed one could leave behind."""
+
+    def __init__(self) -> None:
+        """Say nothing yet."""
+        self._value = RawValue("b", 0)
+
+    def set(self) -> None:
+        """Say it."""
+        self._value.value = 1
+
+    def is_set(self) -> bool:
+        """Whether it was said."""
+        return bool(self._value.value)
 
 
 class Signals:
     """What parent and workers tell each other."""
 
-    def __init__(self, context: SpawnContext, workers: int) -> None:
+    def __init__(self, workers: int) -> None:
         """Say nothing yet: every worker is not ready."""
-        self.go, self.stop, self.drain, self.abort = (context.Event() for _ in range(4))
+        self.go, self.stop, self.drain, self.abort = (Flag() for _ in range(4))
         # Each worker writes its own places alone, so they need no lock.
         self.messages = RawArray("q", [_NOT_READY] * workers)
         self.lags = RawArray("q", workers)
@@ -58,9 +90,9 @@ class Signals:
         """Report a worker and wait for the others."""
         # A collector that walks through all imported modules would be taken for a slow answer.
         gc.freeze()
-        self.messages[worker] = 0
-        while not self.go.wait(0.2) and not self.over():
-            pass
+        self.messages[worker] = max(self.messages[worker], 0)
+        while not self.go.is_set() and not self.over():
+            time.sleep(_TICK)
 
     def over(self) -> bool:
         """Whether there is nobody left to work for."""
@@ -74,7 +106,7 @@ def publisher(number: int, plan: Plan, signals: Signals) -> None:
     n = 0
     with (
         recorder(plan.directory, f"publisher-{number}") as recording,
-        WatchedPublisher(QPublisher(plan.url), recording) as queue,
+        WatchedPublisher(QPublisher(plan.address(number)), recording) as queue,
     ):
         signals.start(number)
         while not (signals.stop.is_set() or signals.over()):
@@ -89,10 +121,15 @@ def publisher(number: int, plan: Plan, signals: Signals) -> None:
 
 
 def _publish(queue: WatchedPublisher, topic: str, payloads: list[dict[str, Any]]) -> None:
+    keys = [_key(payload["n"]) for payload in payloads]
     if len(payloads) == 1:
-        queue.publish(topic, payloads[0])
+        queue.publish(topic, payloads[0], keys[0])
     else:
-        queue.publish_many(topic, payloads)
+        queue.publish_many(topic, payloads, keys)
+
+
+def _key(n: int) -> str | None:
+    return f"key {n % _KEYS}" if n % 3 else None
 
 
 def subscriber(number: int, plan: Plan, signals: Signals) -> None:
@@ -101,7 +138,7 @@ def subscriber(number: int, plan: Plan, signals: Signals) -> None:
     name = f"subscriber-{number}"
     with (
         recorder(plan.directory, name) as recording,
-        QSubscriber(topic, name, start="earliest", url=plan.url) as client,
+        QSubscriber(topic, name, start="earliest", url=plan.address(number)) as client,
     ):
         queue = WatchedSubscriber(client, recording)
         reader = _Reader(queue, Random(f"{plan.seed} subscriber {number}"))

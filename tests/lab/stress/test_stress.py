@@ -78,16 +78,16 @@ def test_the_conclusion_tells_doubts_and_faults_and_what_died() -> None:
     told.publish("d")
     told.final("abc")
     verdict = check(told.history)
-    lines = conclusion(told.history, verdict, []).splitlines()
+    lines = conclusion(told.history, verdict, [], {}).splitlines()
     assert lines == [
         "CLEAN: published 1, lost 0, duplicated 0, out of order 0, skipped 0",
         "  checked 4 operations and 3 messages seen",
         "  no answer to the publishes of 3 more, of which 2 are stored",
     ]
-    broken = conclusion(told.history, verdict, ["publisher 1 died"]).splitlines()
+    broken = conclusion(told.history, verdict, ["publisher 1 died"], {}).splitlines()
     assert broken[0].startswith("BROKEN: published 1,") and broken[-1] == "  publisher 1 died"
     told.final("ab")
-    found = conclusion(told.history, check(told.history), []).splitlines()
+    found = conclusion(told.history, check(told.history), [], {}).splitlines()
     assert found[0].startswith("BROKEN: ") and found[-1].startswith("  lost-write × 1: ")
 
 
@@ -99,7 +99,9 @@ class Done:
         self.told.publish("a", at=1 if found else ())
         self.told.final(found)
 
-    def __call__(self, plan: Plan) -> "Done":
+    killed: dict[str, int] = {}
+
+    def __call__(self, plan: Plan, target: object) -> "Done":
         return self
 
     def __enter__(self) -> "Done":

@@ -14,6 +14,7 @@ from tests.server_process import ServerProcess, serving
 from tests.stress_process import PATIENCE, stress, verdict_of
 from tests.waiting import until
 
+LONG = 400.0  # seconds, for a run whose queue is killed again and again
 FEW = ("--publishers", "1", "--subscribers", "1", "--topics", "1")
 
 
@@ -115,3 +116,22 @@ def test_without_a_queue_there_is_no_verdict() -> None:
     with stress("nowhere") as run:
         output, _ = run.communicate(timeout=PATIENCE)
     assert run.returncode == 2 and "no verdict: " in output, output
+
+
+def test_workers_that_are_killed_with_servers_and_database_leave_a_clean_run() -> None:
+    """Kill -9 of everything: no anomaly, and enough was leased and killed for that to mean something."""
+    flags = ("--seconds", "15", "--publishers", "1", "--subscribers", "1", "--workers", "3")
+    with stress("", *flags, "--kill", "--resets") as run:
+        output, _ = run.communicate(timeout=LONG)
+    assert run.returncode == 0, output
+    killed = re.search(r"^  killed meanwhile: (.*)$", output, re.M)
+    assert killed and {"workers"} < set(re.findall(r"[a-z]+", killed[1])), output
+    for row in ("lease", "ack of a lease"):
+        told = re.search(rf"^{row}  +([\d,]+) .*$", output, re.M)
+        assert told and int(told[1].replace(",", "")) >= 50, output
+
+
+def test_a_queue_that_is_not_its_own_is_not_killed() -> None:
+    with stress("http://127.0.0.1:9", "--kill") as run:
+        output, _ = run.communicate(timeout=PATIENCE)
+    assert run.returncode == 2 and "is not ours to kill" in output, output
