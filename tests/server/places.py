@@ -20,7 +20,7 @@ ENOUGH = 40  # seconds: nothing here takes that long
 
 
 class Counting(PostgresEngine):
-    """An engine that remembers how many leases, and acks of leases, it was given at a time.
+    """An engine that remembers how many leases, and acks of leases, it was given at a time, and whose.
 
     `rounds` is how often the wakeups have looked at what is waited for.
     """
@@ -28,6 +28,7 @@ class Counting(PostgresEngine):
     def __init__(self, dsn: str) -> None:
         super().__init__(dsn)
         self.looks: list[int] = []
+        self.workers: set[str | None] = set()
         self.acks: list[int] = []
         self.rounds = 0
 
@@ -40,6 +41,7 @@ class Counting(PostgresEngine):
     async def lease(self, topic: str, leases: Sequence[Lease]) -> list[Leased]:
         """Count."""
         self.looks.append(len(leases))
+        self.workers |= {one.worker for one in leases}
         return await super().lease(topic, leases)
 
     async def ack_leases(self, topic: str, acks: Sequence[LeaseAck]) -> list[LeaseAcked]:
@@ -84,7 +86,8 @@ class Place:
 
     async def lease(self, wait: float = 60, **wanted: Any) -> Any:
         """Lease messages; return the answer."""
-        answer = await leases.lease(self.context, work.NewLease(wait=wait, **wanted), "t", "s")
+        asked = work.NewLease(wait=wait, lease_seconds=600.0, **wanted)  # none expires in a test
+        answer = await leases.lease(self.context, asked, "t", "s")
         return json.loads(answer.text)
 
     async def waits(self, workers: int = 1, wait: float = 60) -> list[asyncio.Task[Any]]:

@@ -3,13 +3,14 @@
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, suppress
+from random import Random
 from typing import Any, NamedTuple
 
 import psycopg2
 import pytest
 from psycopg2.extensions import connection
 
-from server.engines import Batch, Lease, Leased
+from server.engines import Batch, Lease, LeaseAck, Leased
 from server.engines.errors import EngineError
 from server.http import schemas, work
 from server.http.routes import dead, leases, messages, subscribers, topics
@@ -426,6 +427,50 @@ def test_who_gets_nothing_since_others_got_so_much_looks_again(
             assert 1 < len(here.engine.looks) <= 20
 
     loop.run(check())
+
+
+async def leavers(place: Place, order: Random) -> list[int]:
+    """Have workers want leases, of whom half leave, if they can; return what the others have done."""
+    done = []
+
+    async def works(lease: "asyncio.Future[Any]") -> None:
+        got = await lease
+        if got["lease"]:
+            ack = LeaseAck("s", got["lease"], None)
+            assert (await place.context.fusion.ack_lease("t", ack)).acked == 1
+        done.extend((message["offset"], message["attempt"]) for message in got["messages"])
+
+    async def leaves(name: str) -> None:
+        lease = asyncio.ensure_future(place.lease(order.choice([0, 60]), worker=name))
+        for _ in range(order.randrange(8)):
+            await asyncio.sleep(0)
+        if order.random() < 0.5:
+            while name not in place.engine.workers:  # until a look is made for it
+                await asyncio.sleep(0)
+        if not lease.cancel():  # it had its answer
+            await works(lease)
+
+    stays = [works(asyncio.ensure_future(place.lease())) for _ in range(10)]
+    await asyncio.gather(*stays, *(leaves(f"{order.random()}") for _ in range(10)))
+    assert {attempt for _, attempt in done} == {1}
+    return [offset for offset, _ in done]
+
+
+def test_who_leaves_at_any_moment_takes_nothing_along(loop: Loop, dsn: str, sql: Run) -> None:
+    """What was leased for it is leased to another, for its first attempt."""
+    numbers = ",".join(map(str, range(400)))
+    sql(f"select queue.publish_batch('t', '[{numbers}]')")
+
+    async def check() -> list[int]:
+        async with places(Counting(dsn)) as (here,):
+            done = [offset for n in range(20) for offset in await leavers(here, Random(n))]
+            await here.context.leases.stop()
+            while (got := await here.lease(0, limit=100))["lease"]:
+                done += [one["offset"] for one in got["messages"] if one["attempt"] == 1]
+            return done
+
+    assert sorted(loop.run(check())) == list(range(1, 401))
+    assert sql("select count(*) from queue.hold where kind = 'u'") > 0  # some had left too late
 
 
 def test_a_publish_wakes_the_workers_of_all_subscribers(loop: Loop, dsn: str, sql: Run) -> None:
