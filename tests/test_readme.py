@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from qlib import QPublisher
+from qlib import QPublisher, QSubscriber
 from server.http.bounds import Bounds
 from server.settings import parse
 from tests.server_process import ServerProcess, serving
@@ -24,18 +24,42 @@ def blocks(language: str) -> list[str]:
 
 
 def test_the_twelve_lines_of_use(server: ServerProcess) -> None:
-    (program,) = blocks("python")
+    program, *_ = blocks("python")
     for run in range(2):  # the second time, the topic and the subscriber are there
-        done = subprocess.run(
-            [sys.executable, "-c", program],
-            env={**os.environ, "QUEUE_URL": server.url, "PYTHONPATH": str(ROOT)},
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
-        assert (done.returncode, done.stderr) == (0, "")
+        out, told = ran(program, server)
         lines = [f"{3 * n + id} {{'id': {id}}}" for n in range(run + 1) for id in (1, 2, 3)]
-        assert done.stdout.splitlines() == lines
+        assert (out.splitlines(), told) == (lines, "")
+
+
+def test_the_lines_of_workers(server: ServerProcess) -> None:
+    used, *programs = blocks("python")
+    ran(used, server)  # makes the topic, if no other test has
+    with QPublisher(server.url) as queue:
+        queue.delete_topic("parcels")
+    ran(used, server)
+    worked, _ = ran(programs[0], server)
+    # of two threads that print, so that their words may be mixed
+    assert sorted(worked) == sorted("".join(f"{n} 1 {{'id': {n}}}\n" for n in (1, 2, 3)))
+    _, failed = ran("\n".join(programs[:2]), server)
+    assert failed.count("\nOSError: no box of this size") == 3  # each once, and then it is done
+    told, _ = ran("\n".join(programs), server)
+    assert told.splitlines()[-1] == "ZeroDivisionError: division by zero"
+    with QSubscriber("parcels", "packing", url=server.url) as packing:
+        assert (packing.lag, packing.dead()) == (0, [])
+        assert [message.attempt for message in packing.lease(10)] == [1, 1, 1]
+
+
+def ran(program: str, server: ServerProcess) -> tuple[str, str]:
+    """Run a program as people would; return what it wrote to stdout and stderr."""
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "QUEUE_URL": server.url, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout, done.stderr
 
 
 def test_the_same_with_curl(server: ServerProcess) -> None:
