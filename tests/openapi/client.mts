@@ -29,6 +29,16 @@ const fetched = sure(await queue.GET(route, { params: { ...one, query: { limit: 
 const done = { offset: fetched.messages[0]!.offset, epoch: fetched.epoch };
 const acked = sure(await queue.POST("/topics/{topic}/subscribers/{subscriber}/ack", { params: one, body: done }));
 console.log("position", acked.position);
+const mine = "/topics/{topic}/subscribers/{subscriber}";
+sure(await queue.PATCH(mine, { params: one, body: { max_attempts: 1 } }));
+const leased = sure(await queue.POST(`${mine}/leases`, { params: one, body: { worker: "w" } }));
+const message = leased.messages[0]!;
+console.log("leased", message.offset, message.attempt, !isNaN(Date.parse(leased.expires_at!)));
+const its = { path: { ...one.path, lease: leased.lease! } };
+const buried = sure(await queue.POST(`${mine}/leases/{lease}/nack`, { params: its, body: { error: "no" } })).dead;
+const letter = sure(await queue.GET(`${mine}/dead`, { params: one })).dead[0]!;
+console.log("dead", buried, letter.offset, letter.payload, letter.reason, letter.error);
+console.log("removed", sure(await queue.DELETE(`${mine}/dead`, { params: one, body: {} })).removed);
 const refused = await queue.GET("/topics/{topic}/messages", { params: { path: { topic: "nowhere" } } });
 console.log(refused.error?.code);
 console.log(sure(await queue.GET("/topics")).topics.some((found) => found.topic === topic));
