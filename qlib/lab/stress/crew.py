@@ -18,7 +18,7 @@ CREW = "crew"
 _LIMITS = (1, 1, 1, 2, 5, 20)
 _SECONDS = (0.3, 1.0, 5.0)
 _WAITS = (0.0, 0.0, 0.0, 0.05)
-_MOST_KEPT = 5
+_MOST_KEPT = 2
 
 
 def crew(topic: str, number: int, plan: Plan, worker: str | None = None) -> QSubscriber:
