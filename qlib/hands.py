@@ -85,12 +85,11 @@ class Hands:
             )
 
     def _told(self, news: News, outage: Outage) -> object:
-        lease, fields = news.held.id, {"offsets": news.offsets}
+        lease = news.held.id
         if news.verb == "ack":
             return self.desk._ack_lease(lease, news.offsets, outage)
-        more: dict[str, Any] = (
-            {"untried": True} if news.verb == "untried" else {"error": news.error}
-        )
+        fields: dict[str, Any] = {"offsets": news.offsets} if news.offsets else {}
+        more = {"untried": True} if news.verb == "untried" else {"error": news.error}
         return self.desk._nack(lease, fields | more, outage)
 
     def _extend(self, held: Held) -> None:

@@ -25,7 +25,7 @@ class Task:
 
 
 class News(NamedTuple):
-    """What the queue has to be told of some messages of a lease."""
+    """What the queue has to be told of some messages of a lease; without offsets, of all that are left."""
 
     held: Held
     verb: Verb
@@ -49,7 +49,12 @@ class Held:
         self._done: list[int] = []
         self._failed: list[tuple[int, str]] = []
         self._untried: list[int] = []
+        self._last: list[News] = []
         self._under_way = False
+        if found.unreadable:  # when all before it are told, for the order; then all behind it
+            offset, why = found.unreadable
+            self._last = [News(self, "nack", [offset], f"it cannot be read: {why}")]
+            self._last.append(News(self, "untried", []))
         self.kept(sent)
 
     def kept(self, sent: float) -> None:
@@ -66,7 +71,8 @@ class Held:
     @property
     def has_news(self) -> bool:
         """Whether the queue has still to be told something, or is being told."""
-        return bool(self._done or self._failed or self._untried or self._under_way)
+        told = not (self._done or self._failed or self._untried or self._last)
+        return self._under_way or not told
 
     @property
     def is_over(self) -> bool:
@@ -130,6 +136,8 @@ class Held:
             found = News(self, "nack", [offset], error)
         elif self._untried:
             found, self._untried = News(self, "untried", self._untried), []
+        elif self._last and not self.waiting and not self.at_work:
+            found = self._last.pop(0)
         self._under_way = found is not None
         return found
 

@@ -32,19 +32,23 @@ class KeptOut(Kept, kw_only=True):
 
 
 class Leased(msgspec.Struct):
-    """The answer to a lease; `lease` and `expires_at` are None when there is nothing."""
+    """The answer to a lease; `lease` and `expires_at` are None when there is nothing.
+
+    `unreadable` is the offset of a message that cannot be read, and why: then `messages` are those
+    before it.
+    """
 
     topic: str
     subscriber: str
     lease: str | None
     expires_at: Moment | None
     messages: list[KeptOut]
+    unreadable: tuple[int, str] | None = None
 
     def __post_init__(self) -> None:
-        """Refuse messages without a lease, and a lease without messages."""
-        told = {bool(it) for it in (self.lease, self.expires_at, self.messages)}
-        if len(told) > 1:
-            raise ValueError("a lease has an id, an end and messages")
+        """Refuse half a lease, and messages without one."""
+        if bool(self.lease) != bool(self.expires_at) or (self.messages and not self.lease):
+            raise ValueError("a lease has an id and an end")
 
 
 class Extended(msgspec.Struct):

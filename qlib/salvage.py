@@ -7,7 +7,7 @@ import re
 
 from qlib.errors import UnreadableMessage
 from qlib.models import Batch
-from qlib.reading import Found, Kept, made, read
+from qlib.reading import Found, Kept, KeptOut, Leased, T, made, read
 from qlib.received import LARGEST
 
 _BEGINS = re.compile(r'\{"offset":([0-9]{1,19}),')
@@ -25,7 +25,7 @@ def salvaged(content: bytes, whole: bool) -> Batch | None:
     try:
         found = read(Found, head + b'"messages":[]}')
         found.messages, blamed, error = _readable(
-            messages.decode(errors="strict" if whole else "ignore")
+            messages.decode(errors="strict" if whole else "ignore"), Kept
         )
     except (ValueError, RecursionError):
         return None
@@ -33,21 +33,43 @@ def salvaged(content: bytes, whole: bool) -> Batch | None:
         return None
     if found.messages:
         return Batch.of(found)
-    why = str(error) if whole else f"it is longer than {LARGEST} bytes"
+    why = _why(error, whole)
     behind = "" if found.epoch is None else f"; ack({blamed}) leaves it behind"
-    unreadable = UnreadableMessage(f"offset {blamed} of topic {found.topic!r}: {why:.200}{behind}")
+    unreadable = UnreadableMessage(f"offset {blamed} of topic {found.topic!r}: {why}{behind}")
     unreadable.offset, unreadable.epoch = blamed, found.epoch
     raise unreadable from error
 
 
-def _readable(text: str) -> tuple[list[Kept], int | None, Exception | None]:
+def salvaged_lease(content: bytes, whole: bool) -> Leased | None:
+    """Return a lease with the messages before the first unreadable one, which it names.
+
+    Returns None when the bytes are no answer of the queue.
+    """
+    head, _, messages = content.partition(b'"messages":[')
+    try:
+        found = read(Leased, head + b'"messages":[]}')
+        text = messages.decode(errors="strict" if whole else "ignore")
+        found.messages, blamed, error = _readable(text, KeptOut)
+    except (ValueError, RecursionError):
+        return None
+    if blamed is None or (whole and isinstance(error, json.JSONDecodeError)):
+        return None
+    found.unreadable = blamed, _why(error, whole)
+    return found
+
+
+def _why(error: Exception | None, whole: bool) -> str:
+    return f"{error!s:.200}" if whole else f"it is longer than {LARGEST} bytes"
+
+
+def _readable(text: str, kind: type[T]) -> tuple[list[T], int | None, Exception | None]:
     """Return the messages that can be read, and the offset of the next one with what is wrong."""
-    found: list[Kept] = []
+    found: list[T] = []
     at = 0
     while begins := _BEGINS.match(text, at):
         try:
             message, at = _decoder.raw_decode(text, at)
-            found.append(made(Kept, message))
+            found.append(made(kind, message))
         except (ValueError, RecursionError) as error:
             return found, int(begins[1]), error
         at += 1  # the comma

@@ -17,9 +17,10 @@ from qlib.others import Others
 from qlib.places import Place, beginning, fetched_place, target
 from qlib.reading import Moved, read
 from qlib.salvage import salvaged
+from qlib.settings import settings
 from qlib.transport import Reply, Transport
 from qlib.values import to_json
-from qlib.workers import Workers, settings
+from qlib.workers import Workers
 
 _LONGEST_WAIT = 60.0
 

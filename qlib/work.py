@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 from collections.abc import Callable
 from functools import partial
 from threading import Thread
@@ -20,6 +21,8 @@ from qlib.lease import Desk, lasting
 from qlib.leased import LeasedMessage
 from qlib.sitting import Sitting
 from qlib.stopping import Event, Stop
+
+_log = logging.getLogger("qlib")
 
 _POLL_SECONDS = 1.0  # so a stop is noticed within a second
 _LEAVING_SECONDS = 2.0
@@ -94,13 +97,15 @@ def _lease(desk: Desk, board: Board, leasing: Sitting[Desk], wish: Wish) -> None
             busy = board.is_busy
             poll = _poll(wish, busy, quiet_since)
             found = leasing.through(partial(desk._lease, wish.limit, wish.seconds, poll))
-            if found.messages:
+            if found.unreadable:
+                _log.warning("%r cannot read offset %d: %s", desk, *found.unreadable)
+            if found.lease:
                 board.take(Held(found, wish.seconds, monotonic(), ordered))
             elif busy and wish.wait is not None:
                 board.until_news()
             elif wish.wait is not None and monotonic() >= quiet_since + wish.wait:
                 return
-            if found.messages or busy:
+            if found.lease or busy:
                 quiet_since = monotonic()
     except QueueError as error:
         # stopped in an outage: that is no failure

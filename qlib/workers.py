@@ -12,11 +12,13 @@ from qlib import work
 from qlib.attempts import Outage
 from qlib.checks import integer
 from qlib.checks import seconds as within
-from qlib.errors import InvalidRequest
+from qlib.errors import UnreadableMessage
 from qlib.lease import Lease, lasting
 from qlib.leased import Acked, DeadLetter, DeadLetters, LeasedMessage, LeaseInfo, LeaseInfos, Nacked
 from qlib.models import Message, Subscriber
 from qlib.reading import Extended, Leased, Redriven, Removed, read
+from qlib.salvage import salvaged_lease
+from qlib.settings import settings
 from qlib.stopping import Event
 from qlib.transport import Transport
 from qlib.values import to_json
@@ -54,7 +56,8 @@ class Workers:
         First come those that were given back, or not acknowledged in time. Waits up to `wait`
         seconds (at most 60) for the first one; the lease is empty, and false, when none came. What
         a crash has brought to its last attempt comes alone. Raises InvalidRequest; OffsetOutOfRange
-        when the next message is no longer kept.
+        when the next message is no longer kept; and UnreadableMessage when the first one cannot be
+        read: it comes again, and is a dead letter in the end.
 
         A lease of unknown outcome is not asked for again: after OutcomeUnknown messages may be out,
         for nobody, until they expire. None is lost by that, as by a worker that dies; they come
@@ -64,7 +67,10 @@ class Workers:
         rule = "wait must lie between 0 and 60 seconds"
         wait = within(wait, rule, lambda s: 0 <= s <= _LONGEST_WAIT)
         limit, lasts = integer(limit, "limit is an integer"), lasting(seconds, 30.0)
-        return Lease(self, self._lease(limit, lasts, wait), lasts)
+        found = self._lease(limit, lasts, wait)
+        if found.unreadable and not found.messages:
+            raise unreadable(found.unreadable)
+        return Lease(self, found, lasts)
 
     def work(
         self,
@@ -83,8 +89,8 @@ class Workers:
         A message is done when the handler returns, and acknowledged at once, together with what else
         is done by then. When it raises an Exception, the message is given back with the error's
         words, and the log of "qlib" has the traceback; it comes again after the backoff, and is a
-        dead letter after the last attempt. The handler may see a message again, after a crash or
-        when it was slower than its lease: so its effect must bear that.
+        dead letter after the last attempt; so is one that cannot be read. The handler may see a
+        message again, after a crash or when it was slower than its lease: its effect must bear that.
 
         `threads` handlers run side by side. When one has nothing to do, up to `limit` messages are
         leased for `seconds`, and are extended after a third of that as long as they are worked on
@@ -174,6 +180,7 @@ class Workers:
             body=to_json(fields, "the lease"),
             wait=wait,
             outage=outage,
+            salvage=salvaged_lease,
         )
 
     def _ack_lease(
@@ -200,22 +207,11 @@ class Workers:
         )
 
 
-def settings(
-    max_attempts: int | None, backoff: float | None, backoff_cap: float | None, ordered: bool | None
-) -> dict[str, Any]:
-    """Return the settings that are given, in the server's words. Raises InvalidRequest."""
-    given: dict[str, Any] = {}
-    if max_attempts is not None:
-        given["max_attempts"] = integer(max_attempts, "max_attempts is an integer")
-    for name, value in (("backoff", backoff), ("backoff_cap", backoff_cap)):
-        if value is not None:
-            rule = f"{name} is a number of seconds from 0 on"
-            given[f"{name}_seconds"] = within(value, rule, lambda s: s >= 0)
-    if ordered is not None:
-        if not isinstance(ordered, bool):
-            raise InvalidRequest(f"ordered is True or False, not {ordered!r:.80}")
-        given["ordered"] = ordered
-    return given
+def unreadable(it: tuple[int, str]) -> UnreadableMessage:
+    """Return the error of a leased message that cannot be read."""
+    error = UnreadableMessage("offset {}: {}".format(*it))
+    error.offset = it[0]
+    return error
 
 
 def _page(limit: int) -> dict[str, Any]:

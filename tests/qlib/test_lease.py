@@ -390,7 +390,6 @@ def test_leases_are_listed(subscribed):
         {"lease": "1-1", "expires_at": None, "messages": []},
         {"lease": None, "expires_at": None, "messages": [fake.message(1) | {"attempt": 1}]},
         {"lease": "1-1", "expires_at": TIME, "messages": [fake.message(1)]},
-        {"lease": "1-1", "expires_at": TIME, "messages": []},
     ],
 )
 def test_an_answer_that_is_no_lease_is_of_unknown_outcome(subscribed, odd):

@@ -158,3 +158,47 @@ def test_control_a_salvage_that_trusts_everybody_is_caught(subscribed, monkeypat
     monkeypatch.setattr("qlib.subscriber.salvaged", trusting)
     with pytest.raises(OutcomeUnknown):  # of an ack, which nobody asked for
         test_nothing_is_skipped_because_something_else_answered(subscribed, "a stray server", clock)
+
+
+def hired(server: ServerProcess, topic: str, **settings: object) -> QSubscriber:
+    return QSubscriber(topic, "kitchen", "earliest", url=server.url, backoff=0, **settings)
+
+
+def test_a_lease_ends_before_what_cannot_be_read(
+    server: ServerProcess, pub: QPublisher, topic: str, poison: Callable[[str], None]
+) -> None:
+    pub.publish(topic, "a")
+    poison(POISON["a long number"])
+    with hired(server, topic) as cook:
+        lease = cook.lease(5)
+        assert [m.payload for m in lease] == ["a"]
+        lease.ack(1)
+        lease.nack(untried=True)
+        with pytest.raises(UnreadableMessage, match="offset 2") as raised:
+            cook.lease(5)
+        assert raised.value.offset == 2
+
+
+@pytest.mark.parametrize("ordered", [False, True])
+def test_work_goes_on_around_what_cannot_be_read_and_it_ends_among_the_dead(
+    server: ServerProcess, pub: QPublisher, topic: str, poison: Callable, ordered: bool, caplog
+) -> None:
+    pub.publish_many(topic, ["a", "b"], keys=["k", "l"])
+    poison(POISON["a long number"])
+    pub.publish_many(topic, ["c", "d"], keys=["k", "l"])
+    seen: list[tuple[object, int]] = []
+    with hired(server, topic, max_attempts=2, ordered=ordered) as cook:
+        cook.work(lambda message: seen.append((message.payload, message.attempt)), wait=1)
+        assert seen == [("a", 1), ("b", 1), ("c", 1), ("d", 1)]
+        assert (cook.lag, cook.leases()) == (0, [])
+        assert cook.remove_dead([3]) == 1
+    assert [line for line in caplog.messages if "cannot read offset 3" in line] == caplog.messages
+    assert len(caplog.messages) == 2  # once an attempt
+
+
+def test_an_answer_that_is_no_lease_is_not_salvaged() -> None:
+    good = b'{"topic":"t","subscriber":"s","lease":"1-1","expires_at":"2024-02-29T12:00:00Z",'
+    assert salvage.salvaged_lease(b"<html>", whole=True) is None
+    assert salvage.salvaged_lease(good + b'"messages":[{"offset":1,', whole=True) is None
+    cut = salvage.salvaged_lease(good + b'"messages":[{"offset":1,"payl', whole=False)
+    assert cut is not None and cut.unreadable is not None and cut.unreadable[0] == 1
