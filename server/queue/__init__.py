@@ -1,1 +1,1 @@
-"""What the queue does between the door and the engine: fusion, waiting and waking, housekeeping."""
+"""What the queue does between the door and the engine: fusion, leases, waiting and waking, housekeeping."""

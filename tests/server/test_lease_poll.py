@@ -13,7 +13,7 @@ from psycopg2.extensions import connection
 
 from tests.server.answers import ok, refused
 from tests.server.raw import request
-from tests.server.test_long_poll import waiting
+from tests.server.test_long_poll import memory, waiting
 from tests.server_process import ServerProcess
 from tests.waiting import until
 
@@ -155,11 +155,13 @@ def test_workers_end_early_and_well_when_the_server_stops(
 
 
 def test_five_hundred_workers_wait(start_server: Callable[..., ServerProcess], sql: Sql) -> None:
-    """They hold no connection and no thread; others are served, and each gets its message."""
+    """They hold no connection, no thread and little memory; others are served, and each gets its message."""
     server = start_server()
+    before = memory(server)
     with ExitStack() as opened:
         workers = [opened.enter_context(closing(_begin(server, WAITS))) for _ in range(500)]
         until(lambda: waiting(server) == 500, SOON)
+        assert memory(server) - before < 40 * 2**20
         assert len(list(Path(f"/proc/{server.worker()}/task").iterdir())) < 32
         backends = """select count(*) from pg_stat_activity
                       where datname = current_database() and application_name = 'queue-server'"""
