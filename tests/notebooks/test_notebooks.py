@@ -94,7 +94,10 @@ def part(at: int, old: str, new: str) -> Callable[[Notebook], object]:
         (without("## Recap"), "## Recap is missing"),
         (lambda n: n["cells"].insert(0, n["cells"].pop()), "the order is not"),
         (lambda n: code(n)[0].update(metadata={}), "cell 1 is compared, and says which queue"),
-        (lambda n: code(n)[1].update(source="lab.up(private=True)"), "cell 2 is compared, and says"),
+        (
+            lambda n: code(n)[1].update(source="lab.up(private=True)"),
+            "cell 2 is compared, and says",
+        ),
         (lambda n: code(n)[1].update(source='lab.up(fresh="x")'), "cell 2 is compared, and says"),
         (lambda n: code(n)[1].update(source="lab.claim_ratio('', f)"), "cell 2 is compared, and c"),
         (lambda n: [c.update(metadata={}) for c in code(n)], "no exercise of three cells"),

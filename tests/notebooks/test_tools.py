@@ -82,7 +82,15 @@ def voila(directory: Path, environment: dict[str, str]) -> Iterator[str]:
     port = free_port()
     with (directory / "log").open("w") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "voila", "--no-browser", "--show_tracebacks=True", f"--port={port}", str(directory)],
+            [
+                sys.executable,
+                "-m",
+                "voila",
+                "--no-browser",
+                "--show_tracebacks=True",
+                f"--port={port}",
+                str(directory),
+            ],
             stdout=log,
             stderr=log,
             env=environment,
