@@ -46,7 +46,7 @@ class _Asked(NamedTuple):
 
     lags: Sequence[Lag]
     left_out: int
-    workloads: Sequence[Workload]
+    workloads: Sequence[Workload] = ()
 
 
 class _Engine(Collector):
@@ -128,8 +128,8 @@ async def exposition(context: Context) -> str:
     """Return everything that there is to be seen now, in Prometheus' text format."""
     asked = None
     with suppress(EngineError):
-        lags, left_out = await context.engine.lags()
-        asked = _Asked(lags, left_out, await context.engine.workloads())
+        asked = _Asked(*await context.engine.lags())
+        asked = asked._replace(workloads=await context.engine.workloads())
     _WAITING.set(context.wakeups.waiting)
     seen = CollectorRegistry()
     seen.register(_COUNTED)  # a registry is a collector, too

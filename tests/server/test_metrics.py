@@ -127,6 +127,29 @@ def test_what_workers_are_at_is_told(fresh: ServerProcess) -> None:
     assert not any("redeliveries" in name for name, _ in samples(fresh))
 
 
+def test_lags_are_told_though_the_work_is_not(
+    fresh: ServerProcess, connect: Callable[[], connection]
+) -> None:
+    """To count much work may take too long; who only fetches is seen nevertheless."""
+    ok(fresh.call("POST", "/topics", {"topic": "t"}), 201)
+    crew = Crew(fresh, "t")
+    crew.publish(3)
+    crew.subscribe()
+    crew.lease(2)
+    lag = key("queue_lag_messages", topic="t", subscriber="kitchen")
+    leased = key("queue_leased_messages", topic="t", subscriber="kitchen")
+    found = samples(fresh)
+    assert (found[lag], found[leased]) == (3, 2)
+    with connect() as session, session.cursor() as cursor:
+        cursor.execute("select pg_get_functiondef('queue.workloads'::regproc)")
+        (source,) = cursor.fetchone() or ("",)
+        too_slow = "begin raise exception using errcode = '57014';"
+        assert "begin" in source
+        cursor.execute(source.replace("begin", too_slow, 1))
+    found = samples(fresh)
+    assert (found[lag], leased in found, found[key("queue_engine_up")]) == (3, False, 1)
+
+
 def test_waiting_polls_are_counted(fresh: ServerProcess) -> None:
     ok(fresh.call("POST", "/topics", {"topic": "t"}), 201)
     ok(fresh.call("POST", "/topics/t/subscribers", {"subscriber": "s"}), 201)
