@@ -8,6 +8,7 @@ import pytest
 from server.http.bounds import MAX_BODY
 from server.http.decoding import MAX_MESSAGE
 from tests.server.answers import ok, refused
+from tests.server.working import Crew, offsets
 from tests.server_process import ServerProcess
 
 MIB = 1024 * 1024
@@ -143,6 +144,27 @@ def test_an_answer_has_eight_mebibytes_but_at_least_one_message(
         assert len(answer.content) < 8 * MIB
     one = server.call("GET", f"/topics/{topic}/subscribers/s/messages?limit=1&after=19")
     assert [message["offset"] for message in ok(one)["messages"]] == [20]
+
+
+def test_a_lease_and_a_list_of_dead_letters_have_eight_mebibytes(
+    server: ServerProcess, topic: str
+) -> None:
+    size = MIB - 100
+    for _ in range(2):
+        batch = {"payloads": ["x" * size] * 10}
+        ok(server.call("POST", f"/topics/{topic}/messages", batch), 201)
+    crew = Crew(server, topic)
+    crew.subscribe(max_attempts=1)
+    leases = [crew.lease(20) for _ in range(3)]
+    assert [offsets(leased) for leased in leases] == [
+        [*range(1, 9)],
+        [*range(9, 17)],
+        [*range(17, 21)],
+    ]
+    for leased in leases:
+        crew.nack(leased)
+    assert offsets(crew.dead("?limit=20")) == [*range(1, 9)]
+    assert offsets(crew.dead("?limit=20&after=19")) == [20]
 
 
 def test_an_answer_is_bounded_whatever_the_messages_are(server: ServerProcess, topic: str) -> None:
