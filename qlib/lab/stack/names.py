@@ -26,7 +26,7 @@ from qlib.marks import disposable, is_marked
 from qlib.process import OfProcess
 from qlib.publisher import QPublisher
 
-_CLASS = 43  # of the lab's advisory locks; the queue's own is 42
+_CLASS = 0x6C6162  # of the lab's advisory locks; the queue's own are 42 and up
 _LOCK = "select pg_try_advisory_lock(%s, %s)"
 _UNLOCK = "select pg_advisory_unlock(%s, %s)"
 # Nobody ends the session for its idleness, and a vanished machine's ends in a minute.
