@@ -60,7 +60,7 @@ class Work:
                 self.at[offset].append(held)
         self._acks: dict[int, dict[int, float]] = {}
         self.refused = _sort(own, {held.operation.lease: held for held in self.held})
-        told = [o for o in own if o.kind in _SETTINGS and o.outcome != "fail"]
+        told = [o for o in own if o.kind in _SETTINGS and _tells(o)]
         self.unordered = bool(told) and all(o.ordered is False for o in told)
         self.ordered_from = _ordered_from(told)
         self.max_attempts = _only(o.max_attempts for o in told)
@@ -79,11 +79,10 @@ class Work:
 
     def redriven(self, offset: int, after: float, before: float) -> bool:
         """Return whether a dead letter may have been redriven, or removed, between two times."""
-        return any(
-            self._redrives[which].before(before) > after
-            for which in (offset, None)
-            if which in self._redrives
-        )
+        if offset in self._redrives and self._redrives[offset].before(before) > after:
+            return True
+        some = None in self._redrives and self._redrives[None].before(before) > after
+        return some and self._has_had_all(offset, self.at.get(offset, ()), before)
 
     def may_be_over(self, offset: int, epoch: int, time: float = inf) -> bool:
         """Return whether a message may have been done or dead in an epoch by a time."""
@@ -93,8 +92,10 @@ class Work:
         """Return whether a worker may have settled it: acknowledged it, or brought it to its end."""
         leases = self.at.get(offset, ())
         for held in leases:
-            if held.first <= epoch <= held.last and self._acked(held).get(offset, inf) <= time:
-                return True
+            if held.first <= epoch <= held.last:
+                begun = self._acked(held).get(offset)
+                if begun is not None and begun <= time:
+                    return True
         return self._may_be_dead(offset, [h for h in leases if h.first <= epoch <= h.last], time)
 
     def _acked(self, held: Held) -> dict[int, float]:
@@ -122,6 +123,10 @@ class Work:
         known = self.final and (time == inf or self.restarts.none_since(first))
         if known and offset not in self._dead and not self.redriven(offset, -inf, inf):
             return False
+        return self._has_had_all(offset, leases, time)
+
+    def _has_had_all(self, offset: int, leases: Sequence[Held], time: float) -> bool:
+        """Return whether a message may have had all its attempts by a time."""
         attempts = (h.attempts[offset] for h in leases if h.operation.start <= time)
         return max(attempts, default=0) + self.doubts(time) >= (self.max_attempts or 1)
 
@@ -160,10 +165,10 @@ def _sort(own: Iterable[Operation], held: dict[str | None, Held]) -> list[tuple[
     refused = []
     for o in own:
         if (lease := held.get(o.lease)) and o.kind != "lease":
+            kinds = {"ack_lease": lease.acks, "nack": lease.nacks, "extend": lease.extends}
             if o.outcome == "fail":
                 refused.append((lease, o))
             else:
-                kinds = {"ack_lease": lease.acks, "nack": lease.nacks, "extend": lease.extends}
                 kinds[o.kind].append(o)
     return refused
 
@@ -187,6 +192,15 @@ def _redrives(own: Iterable[Operation]) -> dict[int | None, Highest[float]]:
             for offset in o.offsets or (None,):
                 pairs[offset].append((o.start, o.end if o.outcome == "ok" else inf))
     return {offset: Highest(spans) for offset, spans in pairs.items()}
+
+
+def _tells(operation: Operation) -> bool:
+    """Return whether an operation tells settings, or may have changed them."""
+    return (
+        operation.outcome == "ok"
+        or operation.outcome == "unknown"
+        and operation.kind == "configure"
+    )
 
 
 def _ordered_from(told: Iterable[Operation]) -> float:
