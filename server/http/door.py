@@ -89,7 +89,8 @@ class Door:
             arguments += _query(request.query, one.query)
         if one.headers is not None:
             arguments.append(_headers(request, one.headers))
-        request.given_up = request.given_up or one.patient
+        if one.patient:
+            request.given_up = True
         answer = await one.handler(self._context, *arguments, **path)
         status = answer.status or one.statuses[0]
         return made(status, answer.media_type, answer.text.encode(), *answer.headers)
