@@ -31,12 +31,15 @@ class Hands:
     telling: Sitting[Desk]
 
     def handle(self) -> None:
-        """Hand message after message to the handler."""
+        """Hand message after message to the handler; SystemExit and the like end the work."""
         while task := self.board.next_task():
             try:
                 self.handler(task.message)
-            except BaseException as error:
+            except Exception as error:
                 self._failed(task, error)
+            except BaseException as error:
+                self.board.finish(task, words(error))
+                self.board.fail(error)
             else:
                 self.board.finish(task, None)
 
@@ -58,16 +61,21 @@ class Hands:
             except Exception as error:
                 self.board.fail(error)
 
-    def _failed(self, task: Task, error: BaseException) -> None:
+    def _failed(self, task: Task, error: Exception) -> None:
         message, told = task.message, words(error)
-        _log.warning(
-            *("the handler failed at offset %d of %r, attempt %d: %s", message.offset, self.desk),
-            *(message.attempt, told),
-            exc_info=error,
-        )
         self.board.finish(task, told)
-        if not isinstance(error, Exception):
-            self.board.fail(error)  # the handler wants to leave the process
+        try:
+            _log.warning(
+                *(
+                    "the handler failed at offset %d of %r, attempt %d: %s",
+                    message.offset,
+                    self.desk,
+                ),
+                *(message.attempt, told),
+                exc_info=error,
+            )
+        except Exception as failure:  # a log may fail, too, and must not stop a thread unseen
+            self.board.fail(failure)
 
     def _tell(self, news: News) -> None:
         try:

@@ -102,7 +102,7 @@ class Workers:
         Ends when nothing was due for `wait` seconds, at 0 when nothing is; goes on for ever when it
         is None. It stops when `stop`, as a threading.Event, is set, and in the main thread at Ctrl-C
         and SIGTERM: leases nothing more, gives back what is not begun, untried, lets the handlers
-        end, and acknowledges that. A second Ctrl-C ends at once; what was leased comes again when it
+        end, acknowledges that, and returns. A second Ctrl-C ends at once; what was leased comes again when it
         expires. After `handler_seconds` a handler is too slow: its lease expires, its result comes
         too late, the log says so, and a stop does not wait for it; but its thread is not free before
         it returns. By default it has for ever.

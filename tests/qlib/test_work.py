@@ -148,6 +148,18 @@ def test_any_error_is_told_in_words_that_the_queue_takes(error, told, caplog):
     assert desk.told("nack") == [{"offsets": [1], "error": told}]
 
 
+def test_a_log_that_fails_ends_the_work_and_is_told(monkeypatch):
+    def full(*told, **more):
+        raise OSError("no space left")
+
+    monkeypatch.setattr("qlib.hands._log.warning", full)
+    desk = Desk([1, 2, 3])
+    with pytest.raises(OSError, match="no space left"):
+        desk.work(failing)
+    assert desk.acked()[0] == 1
+    assert desk.told("nack")[0] == {"offsets": [2], "error": "KeyError: 'salt'"}
+
+
 def test_a_handler_that_leaves_the_process_ends_the_work(caplog):
     def handler(message):
         if message.offset == 2:
