@@ -29,7 +29,8 @@ class Acked(Value, frozen=True):
     """How many messages an ack of a lease has settled, and where the subscriber is then.
 
     `acked` leaves out what was done before. `position` moves over what is done or dead in a row, so
-    it stays where an earlier message is not; the rest is as in `Subscriber`.
+    it stays where an earlier message is not; when workers acknowledge at the same moment it may trail
+    until the next lease or ack, and never leads. The rest is as in `Subscriber`.
     """
 
     acked: int

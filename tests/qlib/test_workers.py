@@ -50,6 +50,12 @@ def offsets(messages: Any) -> list[int]:
     return [message.offset for message in messages]
 
 
+def position(cook: QSubscriber) -> int:
+    """Return the position after a lease: an ack beside another call may have left it to the next one."""
+    assert not cook.lease()
+    return cook.position
+
+
 def expired(lease: Lease) -> None:
     """Wait until a lease has expired; the clock is the database's."""
     until(lambda: lease.expires_at < datetime.now(UTC), WHILE)
@@ -242,7 +248,7 @@ def test_two_workers_share_the_messages(pub: QPublisher, topic: str, hire: Hire)
         until(lambda: len(one.got) + len(two.got) == 200, WHILE)
     assert sorted(one.got + two.got) == list(range(1, 201))
     assert min(len(one.got), len(two.got)) > 1
-    assert hire().lag == 0
+    assert position(hire()) == 200
 
 
 def held_while_at_work(pub: QPublisher, topic: str, hire: Hire, seconds: float) -> None:
@@ -255,7 +261,7 @@ def held_while_at_work(pub: QPublisher, topic: str, hire: Hire, seconds: float) 
         stolen = other.lease(wait=0.5)
         handler.release()
         assert not stolen
-    assert cook.position == 1
+    assert position(cook) == 1
 
 
 def test_a_message_is_held_as_long_as_its_handler_works(
@@ -319,7 +325,7 @@ def test_a_stop_gives_back_untried_what_is_at_its_last_attempt(
         again = hire().lease(10, wait=40)  # at once, although a handler is still at work
         handler.release()
     assert [(m.offset, m.attempt) for m in again] == [(2, 1), (3, 1), (4, 1), (5, 1)]
-    assert cook.dead() == [] and cook.position == 1
+    assert cook.dead() == [] and position(cook) == 1
 
 
 def test_a_reset_under_way_brings_messages_back_and_work_goes_on(
