@@ -46,6 +46,8 @@ class Empty:
 class Asked:
     """A request as it came in."""
 
+    given_up = False
+
     def __init__(
         self, method: str, path: str, query: str = "", sent: bytes | Problem = b"", **more: str
     ) -> None:
