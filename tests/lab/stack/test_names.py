@@ -179,7 +179,8 @@ def test_a_session_that_was_cut_off_is_renewed(dsn: str, connect: Callable[[], c
     with connect() as session, session.cursor() as cursor:
         cursor.execute(
             "select pg_terminate_backend(pid, 30000) from pg_locks"
-            " where locktype = 'advisory' and classid = 43"
+            " where locktype = 'advisory' and classid = %s",
+            (names._CLASS,),
         )
         assert cursor.fetchall() == [(True,)]
     assert free(dsn, "kept")
