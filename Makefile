@@ -2,12 +2,14 @@
 # make test   lint and all tests
 # make bench  how fast it is, beside Postgres itself and other queues; BENCH="publish --rounds 9" chooses,
 #             BENCH_BASE=<checkout> runs another checkout beside this one
-# the rest: setup, lint, notebooks, stress, compose-test, openapi-test, clean
+# make stress half a minute of publishers, subscribers and workers, then a verdict;
+#             STRESS="--workers 8 --seconds 600 --kill --resets" kills servers and database, too
+# the rest: setup, lint, notebooks, compose-test, openapi-test, clean
 # PYTHON=python3.12 chooses the Python for .venv
 
 PYTHON ?= python3
 BIN := .venv/bin
-STRESS ?= --seconds 30 --publishers 4 --subscribers 4 --topics 2 --resets
+STRESS ?= --seconds 30 --publishers 4 --subscribers 4 --workers 4 --topics 2 --resets
 
 # pip is silent for a minute or two: a dot every two seconds says that it is at work
 define install

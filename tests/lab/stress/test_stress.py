@@ -40,6 +40,19 @@ def test_what_was_recorded_is_read_back_but_for_half_an_operation(tmp_path: Path
     assert len({id(text) for text in texts}) == len(set(texts)) < len(texts)
 
 
+def test_what_a_killed_process_was_at_is_in_doubt(tmp_path: Path) -> None:
+    with recorder(tmp_path, "one", killed=True) as recording:
+        recording.call("nack", "orders", lambda: 1, lambda count: {"count": count}, lease="1-2")
+        assert [(o.kind, o.outcome) for o in recorded(tmp_path)] == [("nack", "ok")]
+
+        def killed() -> None:
+            told = [(o.kind, o.outcome, o.lease) for o in recorded(tmp_path)]
+            assert told == [("nack", "ok", "1-2"), ("ack_lease", "unknown", "1-2")]
+
+        recording.call("ack_lease", "orders", killed, lease="1-2")
+    assert [(o.kind, o.outcome) for o in recorded(tmp_path)][1:] == [("ack_lease", "ok")]
+
+
 def test_the_table_is_aligned_and_counts_everything() -> None:
     history = random_history(5, turns=1500)
     heading, *lines = table(history).splitlines()
