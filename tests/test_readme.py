@@ -45,8 +45,8 @@ def test_the_lines_of_workers(server: ServerProcess) -> None:
     told, _ = ran("\n".join(programs), server)
     assert told.splitlines()[-1] == "ZeroDivisionError: division by zero"
     with QSubscriber("parcels", "packing", url=server.url) as packing:
-        assert (packing.lag, packing.dead()) == (0, [])
         assert [message.attempt for message in packing.lease(10)] == [1, 1, 1]
+        assert (packing.lag, packing.dead()) == (0, [])
 
 
 def ran(program: str, server: ServerProcess) -> tuple[str, str]:
