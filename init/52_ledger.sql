@@ -142,12 +142,24 @@ returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
 set standard_conforming_strings = on
+as $$
+begin
+    if current_setting('transaction_isolation') <> 'read committed' then
+        perform queue.try_ledger(p_id, p_epoch, p_act, p_lease, p_n, p_acts, p_rests);
+    end if;
+end
+$$;
+
+-- queue.try_ledger: what queue.check_ledger does above READ COMMITTED.
+create or replace function queue.try_ledger(p_id bigint, p_epoch bigint, p_act bigint, p_lease bigint, p_n integer,
+                                            p_acts bigint[], p_rests int8multirange[])
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
 set exit_on_error = off
 as $$
 begin
-    if current_setting('transaction_isolation') = 'read committed' then
-        return;
-    end if;
     insert into queue.hold (subscriber_id, act, epoch, held_at, due_at, frontier, redeliveries, cursor_due, cursor_act,
                             attempt, part, parts, kind, redriven, offsets)
     select p_id, p_act, p_epoch, now(), '-infinity', 0, 0, now(), 0, 0, 0, 0, 'i', false, '{}' where p_act is not null;
@@ -230,27 +242,27 @@ as $$
 declare
     v_move  bigint;
     v_from  bigint;
-    v_range record;
+    v_last  bigint; -- of the range that the next message is in
+    v_left  integer := p_limit;
     v_mover boolean := pg_try_advisory_xact_lock(45, queue.crew_key(p_id));
 begin
     loop
-        select p.move, p."offset", p.epoch into v_move, v_from, epoch
-        from queue.position p where p.subscriber_id = p_id order by p.move desc limit 1;
+        -- the last range that begins at or before the next message: a plain ack may have ended within it
+        select p.move, p."offset", p.epoch, s.last into v_move, v_from, epoch, v_last
+        from queue.position p
+        left join lateral (select q.last from queue.settled q
+                           where q.subscriber_id = p_id and q.epoch = p.epoch and q.counts and q.first <= p."offset" + 1
+                           order by q.first desc limit 1) s on true
+        where p.subscriber_id = p_id order by p.move desc limit 1;
         "position" := v_from;
-        exit when not v_mover;
-        -- from the last range that begins at or before the next message: a plain ack may have ended within it
-        for v_range in
-            select s.first, s.last from queue.settled s
-            where s.subscriber_id = p_id and s.epoch = advance.epoch and s.counts
-              and s.first >= coalesce((select f.first from queue.settled f
-                                       where f.subscriber_id = p_id and f.epoch = advance.epoch and f.counts
-                                         and f.first <= v_from + 1 order by f.first desc limit 1), v_from + 1)
-            order by s.first limit p_limit
-        loop
-            exit when v_range.first > "position" + 1;
-            "position" := greatest("position", v_range.last);
+        exit when not v_mover or (v_last > v_from) is not true;
+        while v_last > "position" and v_left > 0 loop
+            "position" := v_last;
+            v_left := v_left - 1;
+            v_last := (select s.last from queue.settled s
+                       where s.subscriber_id = p_id and s.epoch = advance.epoch and s.counts
+                         and s.first = advance."position" + 1 limit 1);
         end loop;
-        exit when ("position" > v_from) is not true;
         insert into queue.position (subscriber_id, move, "offset", epoch, cause)
         values (p_id, v_move + 1, advance."position", advance.epoch, 'ack')
         on conflict do nothing;
@@ -342,17 +354,20 @@ as $$
 declare
     v_all   int8multirange;
     v_parts smallint;
-    v_until timestamptz;
 begin
     lease := queue.act_of(p_lease);
-    select p.epoch, p."offset", greatest(clock_timestamp(), case when n.epoch = p.epoch then n.cursor_due end), l.due_at, l.worker,
-           l.parts, array[l.act], array[l.attempt], array[l.redriven], l.offsets
-    into epoch, "position", "time", expires_at, worker, v_parts, acts, attempts, redriven, v_all
+    select p.epoch, p."offset", greatest(clock_timestamp(), case when n.epoch = p.epoch then n.cursor_due end),
+           greatest(l.due_at, x.expires_at), l.worker, coalesce(x.n, 0), l.parts, l.offsets,
+           array[l.act], array[l.attempt], array[l.redriven], array[r.rest], r.rest
+    into epoch, "position", "time", expires_at, worker, extensions, v_parts, v_all, acts, attempts, redriven, rests, rest
     from queue.hold l
     cross join lateral (select q.epoch, q."offset" from queue.position q
                         where q.subscriber_id = p_id order by q.move desc limit 1) p
     cross join lateral (select q.epoch, q.cursor_due from queue.hold q
                         where q.subscriber_id = p_id order by q.act desc limit 1) n
+    left join lateral (select e.expires_at, e.n from queue.extension e
+                       where e.subscriber_id = p_id and e.lease = l.act order by e.n desc limit 1) x on true
+    cross join lateral queue.rest(p_id, l.epoch, l.act, l.offsets) r
     where l.subscriber_id = p_id and l.act = held.lease and l.kind = 'l' and l.epoch = p.epoch
       and l.secret = split_part(p_lease, '-', 2)::bigint;
     if not found then
@@ -360,14 +375,7 @@ begin
         where not exists (select from queue.hold h where h.subscriber_id = p_id and h.act = held.lease); -- or is it only not seen?
         perform queue.lease_expired('is unknown, or from before a reset or seek');
     end if;
-    select x.expires_at, x.n into v_until, extensions
-    from queue.extension x where x.subscriber_id = p_id and x.lease = held.lease order by x.n desc limit 1;
-    expires_at := greatest(expires_at, v_until);
-    extensions := coalesce(extensions, 0);
-    if v_parts = 1 then -- as it mostly is
-        select r.rest into rest from queue.rest(p_id, epoch, lease, v_all) r;
-        rests := array[rest];
-    else
+    if v_parts > 1 then -- as it seldom has
         select array_agg(h.act), array_agg(h.attempt), array_agg(h.redriven), array_agg(h.rest), range_agg(h.offsets),
                range_agg(h.rest)
         into acts, attempts, redriven, rests, v_all, rest
@@ -383,7 +391,9 @@ begin
     if expires_at <= "time" and not isempty(part) then
         perform queue.lease_expired('has expired');
     end if;
-    perform queue.check_ledger(p_id, epoch, null, lease, extensions + 1, acts, rests);
+    if current_setting('transaction_isolation') <> 'read committed' then
+        perform queue.try_ledger(p_id, epoch, null, lease, extensions + 1, acts, rests);
+    end if;
 end
 $$;
 
@@ -433,6 +443,7 @@ comment on function queue.rest is 'What of a hold''s messages is not settled.';
 comment on function queue.size_of is 'How many offsets a set has.';
 comment on function queue.first_of is 'The first messages of a set.';
 comment on function queue.check_ledger is 'Refuses a transaction that cannot see what was done to holds since its snapshot.';
+comment on function queue.try_ledger is 'What queue.check_ledger does above READ COMMITTED.';
 comment on function queue.put is 'Puts messages under a new hold that is no lease.';
 comment on function queue.settle is 'Says that messages are over under a hold.';
 comment on function queue.advance is 'Moves a subscriber''s position over what is done or dead from it on.';

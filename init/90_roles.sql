@@ -72,6 +72,7 @@ declare
         'queue.size_of(int8multirange)',
         'queue.first_of(integer, int8multirange, bigint, bigint)',
         'queue.check_ledger(bigint, bigint, bigint, bigint, integer, bigint[], int8multirange[])',
+        'queue.try_ledger(bigint, bigint, bigint, bigint, integer, bigint[], int8multirange[])',
         'queue.put(bigint, bigint, bigint, "char", integer, boolean, int8multirange, timestamptz, timestamptz, text, bigint,
                    smallint)',
         'queue.settle(bigint, bigint, bigint, int8multirange, boolean, "char", text)',

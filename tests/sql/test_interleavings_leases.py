@@ -263,7 +263,11 @@ def test_40_an_ack_unseen_by_a_stale_snapshot_is_not_undone(three: Crews, level:
 
 
 def test_control_a_stale_snapshot_that_is_believed_is_noticed(three: Crews) -> None:
-    plant(three[0].session, "queue.check_ledger", ("= 'read committed'", "<> ''"))
+    plant(
+        three[0].session,
+        "queue.try_ledger",
+        ("insert into queue.hold", "return; insert into queue.hold"),
+    )
     with pytest.raises((AssertionError, psycopg2.Error)):
         an_ack_unseen_by_a_stale_snapshot_is_not_undone(*three[:2], "repeatable read")
 
