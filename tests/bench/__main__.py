@@ -20,6 +20,7 @@ PARTS = (
     "buffered",
     "fetch",
     "fanout",
+    "leases",
     "latency",
     "waiting",
     "held",

@@ -53,13 +53,21 @@ def wrk(url: str, topics: Sequence[str], payloads: Sequence[str], connections: i
     with tempfile.NamedTemporaryFile("w", prefix="queue-bench-") as body:
         body.write(request_body(payloads))
         body.flush()
-        command = ["wrk", "-t1", f"-c{connections}", f"-d{_SECONDS}s", "-s", str(_SCRIPT)]
         paths = [f"/topics/{topic}/messages" for topic in topics]
-        said = _output([*command, url, "--", body.name, *paths])
-    found = json.loads(said.splitlines()[-1])
-    assert found.pop("errors") == 0, said
+        found = wrk_script(url, _SCRIPT, [body.name, *paths], connections)
     rate = found.pop("requests") * len(payloads) / found.pop("seconds")
     return {RATE: rate, **found}
+
+
+def wrk_script(
+    url: str, script: Path, arguments: Sequence[str], connections: int
+) -> dict[str, float]:
+    """Run a script of wrk's for a second; return what it has counted. AssertionError when anything went wrong."""
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{_SECONDS}s", "-s", str(script)]
+    said = _output([*command, url, "--", *arguments])
+    found: dict[str, float] = json.loads(said.splitlines()[-1])
+    assert found.pop("errors") == 0, said
+    return found
 
 
 def has_wrk() -> bool:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable
 
 from tests.bench import (
     base,
@@ -16,48 +15,14 @@ from tests.bench import (
     held,
     idle,
     latency,
+    leases_targets,
     publish,
     publishers,
     waiting,
 )
 from tests.bench.messages import HTTP, QLIB, SQL
-from tests.bench.rounds import P50, P99, RATE, Result, ratio
-
-
-class Found:
-    """Results, to be asked for; KeyError where something was not measured."""
-
-    def __init__(self, results: Iterable[Result]) -> None:
-        self._results = {(r.part, r.case, r.contender, r.unit): r for r in results}
-
-    def result(self, part: str, case: str, contender: str, unit: str = RATE) -> Result:
-        """Return one result."""
-        return self._results[part, case, contender, unit]
-
-    def ratio(self, part: str, case: str, one: str, other: str, unit: str = RATE) -> float:
-        """Return the median of the ratios of two contenders within each round."""
-        theirs = self.result(part, case, other, unit)
-        return ratio(self.result(part, case, one, unit).rounds, theirs.rounds)
-
-
-@dataclass(frozen=True)
-class Target:
-    """A figure that is to be ≥ or ≤ a bound; `needs` names what it takes to measure it, beside time."""
-
-    text: str
-    sign: str
-    bound: float
-    value: Callable[[Found], float]
-    needs: str = ""
-
-    def verdict(self, found: Found) -> tuple[float | None, str]:
-        """Return the figure, and met, missed or not measured."""
-        try:
-            value = self.value(found)
-        except KeyError:
-            return None, f"not measured ({self.needs})" if self.needs else "not measured"
-        met = {"≥": value >= self.bound, "≤": value <= self.bound}[self.sign]
-        return value, "met" if met else "missed"
+from tests.bench.rounds import P50, P99, RATE
+from tests.bench.target import Found, Target
 
 
 def _published(one: str, other: str) -> Callable[[Found], float]:
@@ -149,6 +114,7 @@ TARGETS = (
     Target("fan-out to 16 in SQL / pgmq", "≥", 10.0, _delivered(SQL, "pgmq")),
     Target("fan-out to 16 in SQL / PgQue", "≥", 2.2, _delivered(SQL, "PgQue")),
     Target("its WAL a message / pgmq", "≤", 1 / 55, _delivered(SQL, "pgmq", fanout.WAL)),
+    *leases_targets.TARGETS,
     Target("publish to delivery over HTTP, the slower rate, ms p50", "≤", 2.0, _waited(P50)),
     Target("publish to delivery over HTTP, the slower rate, ms p99", "≤", 10.0, _waited(P99)),
     Target("last / first 5,000 publishes beside an old snapshot", "≥", 0.9, _held),

@@ -39,6 +39,14 @@ class Wire:
         """Send a POST; return the body of the answer. AssertionError unless it is 2xx."""
         return self._ask(self.request(path, body))
 
+    def begin(self, path: str, body: bytes) -> None:
+        """Send a POST whose answer `end` returns."""
+        self._send(self.request(path, body))
+
+    def end(self) -> bytes:
+        """Return the body of the answer, as `post` does."""
+        return self._answer("2")
+
     def request(self, path: str, body: bytes) -> bytes:
         """Return a POST as it goes over the wire."""
         head = f"POST {path} HTTP/1.1\r\nHost: {self._address.netloc}\r\nContent-Type: application/json\r\n"
@@ -51,9 +59,15 @@ class Wire:
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def _ask(self, request: bytes, expected: str = "2") -> bytes:
+        self._send(request)
+        return self._answer(expected)
+
+    def _send(self, request: bytes) -> None:
         if time.monotonic() > self._used + _REST:
             self._connect()
         self._socket.sendall(request)
+
+    def _answer(self, expected: str) -> bytes:
         received = bytearray()
         while (end := received.find(b"\r\n\r\n")) < 0:
             received += self._more(65536)
