@@ -80,6 +80,14 @@ begin
 end
 $$;
 
+-- queue.secret: 52 bits by chance. Written so that Postgres inlines it.
+create or replace function queue.secret()
+returns bigint
+language sql volatile
+as $$
+    select ('x' || right(replace(gen_random_uuid()::text, '-', ''), 13))::bit(52)::bigint
+$$;
+
 -- queue.lease_many: leases for several workers of a subscriber, in one call.
 --   p_topic, p_subscriber     the topic's name and the subscriber's
 --   p_workers, p_limits, p_lease_seconds  for each worker, as for queue.lease
@@ -89,6 +97,9 @@ $$;
 --
 -- Holds that are due are taken up first, 200 at the most; then come messages from the frontier on, with order out of 20
 -- times as many as are wanted. Without workers only that is moved on for which none is needed: so does queue.tidy.
+--
+-- Every lease goes through it, and a call of another function costs as much as some ten lines of it do. So it is long, and
+-- only what is seldom needed is in functions of its own.
 create or replace function queue.lease_many(
     p_topic text, p_subscriber text, p_workers text[], p_limits integer[], p_lease_seconds double precision[],
     p_durable boolean default true, p_max_bytes bigint default 8388608)
@@ -105,7 +116,6 @@ declare
     v_share    constant bigint := p_max_bytes / greatest(v_count, 1);
     v_crew     record;
     v_at       record; -- position and epoch
-    v_topic    record;
     v_state    record;
     v_act      bigint;
     v_now      timestamptz;
@@ -124,7 +134,7 @@ declare
     v_last     bigint;
     v_heavy    boolean := false; -- whether bytes matter at the frontier
     v_turned   boolean := false; -- whether messages were parked
-    v_secrets  bigint[];
+    v_secret   bigint;
     -- what is leased: to whom, for the how manieth time, whether it was redriven
     v_callers  integer[] := '{}';
     v_attempts integer[] := '{}';
@@ -148,14 +158,16 @@ begin
     end if;
     perform pg_advisory_xact_lock(43, queue.crew_key(v_crew.id));
     v_at := queue.advance(v_crew.id, 1000);
-    select t.floor, t.head into v_topic from queue.topics t where t.topic_id = v_crew.topic_id;
+    select t.floor, t.head, s.* into v_state
+    from queue.topics t
+    cross join lateral queue.ledger(v_crew.id, v_at.epoch, v_at."position") s
+    where t.topic_id = v_crew.topic_id;
     if not found or v_at.epoch is null then
         perform queue.missing(p_topic, p_subscriber);
     end if;
-    if v_at."position" + 1 < v_topic.floor and v_count > 0 then
-        perform queue.out_of_range(p_topic, v_at."position" + 1, v_topic.floor, v_topic.head);
+    if v_at."position" + 1 < v_state.floor and v_count > 0 then
+        perform queue.out_of_range(p_topic, v_at."position" + 1, v_state.floor, v_state.head);
     end if;
-    select s.* into v_state from queue.ledger(v_crew.id, v_at.epoch, v_at."position") s;
     v_act := v_state.act;
     v_now := greatest(clock_timestamp(), v_state.cursor_due);
 
@@ -184,7 +196,7 @@ begin
                                                case when v_limit > 8 then v_share - v_bytes end, v_has);
                     v_turned := true;
                 else
-                    v_take := queue.take_first(v_crew.topic_id, v_topic.floor, v_rest, v_hold.attempt,
+                    v_take := queue.take_first(v_crew.topic_id, v_state.floor, v_rest, v_hold.attempt,
                                                case when v_alone then 1 else v_left end,
                                                case when v_limit > 8 then v_share - v_bytes end, v_has);
                 end if;
@@ -222,14 +234,17 @@ begin
         exit when not isempty(v_rest);
     end loop;
 
-    if v_caller <= v_count and v_state.frontier < v_topic.head then
-        v_last := (select v_left + coalesce(sum(least(l, 10000)), 0) from unnest(p_limits[v_caller + 1:]) l);
+    if v_caller <= v_count and v_state.frontier < v_state.head then
+        v_last := v_left;
+        if v_caller < v_count then
+            v_last := v_last + (select sum(least(l, 10000)) from unnest(p_limits[v_caller + 1:]) l);
+        end if;
         v_heavy := v_last > 8 and (v_bytes > 0 or v_crew.ordered or queue.last_within(
             v_crew.topic_id, v_state.frontier + 1, least(v_last, 1000000)::integer, p_max_bytes)
-            < least(v_state.frontier + v_last, v_topic.head));
+            < least(v_state.frontier + v_last, v_state.head));
     end if;
-    while v_caller <= v_count and v_state.frontier < v_topic.head loop
-        v_last := least(v_state.frontier + v_left * case when v_crew.ordered then 20 else 1 end, v_topic.head);
+    while v_caller <= v_count and v_state.frontier < v_state.head loop
+        v_last := least(v_state.frontier + v_left * case when v_crew.ordered then 20 else 1 end, v_state.head);
         if v_heavy and v_limit > 8 then
             exit when v_share <= v_bytes and not isempty(v_has);
             v_last := least(v_last, queue.last_within(v_crew.topic_id, v_state.frontier + 1,
@@ -265,13 +280,15 @@ begin
        and v_act = v_state.act then
         return;
     end if;
-    perform queue.check_ledger(v_crew.id, v_at.epoch, v_act + 1);
+    if current_setting('transaction_isolation') <> 'read committed' then
+        perform queue.try_ledger(v_crew.id, v_at.epoch, v_act + 1, null, null, '{}', '{}');
+    end if;
     if cardinality(v_parts) <= 1 and v_redriven[1] is not true then -- as it mostly is; or none, and only the state is kept
-        v_secrets := array[('x' || right(replace(gen_random_uuid()::text, '-', ''), 13))::bit(52)::bigint];
+        v_secret := queue.secret();
         v_caller := v_callers[1];
         insert into queue.hold (subscriber_id, act, epoch, secret, held_at, due_at, frontier, redeliveries, cursor_due,
                                 cursor_act, cursor_offset, attempt, part, parts, kind, redriven, worker, offsets)
-        values (v_crew.id, v_act + 1, v_at.epoch, v_secrets[1], v_now,
+        values (v_crew.id, v_act + 1, v_at.epoch, v_secret, v_now,
                 coalesce(v_now + make_interval(secs => p_lease_seconds[v_caller]), '-infinity'), v_state.frontier,
                 v_state.redeliveries + case when v_attempts[1] > 1 then queue.size_of(v_parts[1]) else 0 end,
                 v_state.cursor_due, v_state.cursor_act, v_state.cursor_offset, coalesce(v_attempts[1], 0), 0, 1,
@@ -279,7 +296,7 @@ begin
                 coalesce(v_parts[1], '{}'));
         if v_caller is not null then
             return query
-            select v_caller, v_act + 1 || '-' || v_secrets[1], v_now + make_interval(secs => p_lease_seconds[v_caller]),
+            select v_caller, v_act + 1 || '-' || v_secret, v_now + make_interval(secs => p_lease_seconds[v_caller]),
                    m."offset", m.published_at, m.key, m.headers, m.payload, v_attempts[1]
             from unnest(v_parts[1]) u
             cross join lateral (select l."offset", l.published_at, l.key, l.headers, l.payload from queue.message l
@@ -288,39 +305,65 @@ begin
         end if;
         return;
     end if;
-    v_secrets := array(select ('x' || right(replace(gen_random_uuid()::text, '-', ''), 13))::bit(52)::bigint
-                       from generate_series(1, v_count));
+    return query
+    select l.* from queue.make_leases(
+        v_crew.id, v_crew.topic_id, v_at.epoch, v_state.floor, v_act, v_now, v_state.frontier, v_state.redeliveries,
+        v_state.cursor_due, v_state.cursor_act, v_state.cursor_offset, p_workers, p_lease_seconds, v_callers, v_attempts,
+        v_redriven, v_parts) l;
+end
+$$;
+
+-- queue.make_leases: makes the holds of several leases, one for each attempt number in each, and reads their messages.
+--   p_id, p_topic_id, p_epoch, p_floor  the subscriber, its topic, its epoch, and the topic's floor
+--   p_act, p_time, p_frontier, p_redeliveries, p_cursor_due, p_cursor_act, p_cursor_offset  its state
+--   p_workers, p_lease_seconds  as for queue.lease_many
+--   p_callers, p_attempts, p_redriven, p_parts  what is leased: to whom, for the how manieth time, whether it was redriven
+-- Returns what queue.lease_many does. Lock 43 must be held.
+create or replace function queue.make_leases(
+    p_id bigint, p_topic_id integer, p_epoch bigint, p_floor bigint, p_act bigint, p_time timestamptz, p_frontier bigint,
+    p_redeliveries bigint, p_cursor_due timestamptz, p_cursor_act bigint, p_cursor_offset bigint, p_workers text[],
+    p_lease_seconds double precision[], p_callers integer[], p_attempts integer[], p_redriven boolean[],
+    p_parts int8multirange[])
+returns table (caller integer, lease text, expires_at timestamptz, "offset" bigint, published_at timestamptz, key text,
+               headers json, payload json, attempt integer)
+language plpgsql
+set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+as $$
+declare
+    v_secrets constant bigint[] := array(select queue.secret() from unnest(p_workers));
+begin
     return query
     with part as materialized (
         select g.caller, g.attempt, g.redriven, range_agg(g.part) as offsets,
                row_number() over (order by g.caller, g.attempt, g.redriven) as n,
                row_number() over (partition by g.caller order by g.attempt, g.redriven) as m,
-               count(*) over (partition by g.caller) as parts
-        from unnest(v_callers, v_attempts, v_redriven, v_parts) g(caller, attempt, redriven, part)
+               count(*) over (partition by g.caller) as parts,
+               p_time + make_interval(secs => p_lease_seconds[g.caller]) as expires_at
+        from unnest(p_callers, p_attempts, p_redriven, p_parts) g(caller, attempt, redriven, part)
         group by 1, 2, 3
     ), hold as (
         insert into queue.hold (subscriber_id, act, epoch, secret, held_at, due_at, frontier, redeliveries, cursor_due,
                                 cursor_act, cursor_offset, attempt, part, parts, kind, redriven, worker, offsets)
-        select v_crew.id, v_act + p.n, v_at.epoch, v_secrets[p.caller], v_now,
-               v_now + make_interval(secs => p_lease_seconds[p.caller]), v_state.frontier,
-               v_state.redeliveries + coalesce((select sum(upper(u) - lower(u)) from part r cross join lateral unnest(r.offsets) u
-                                                where r.attempt > 1), 0),
-               v_state.cursor_due, v_state.cursor_act, v_state.cursor_offset, p.attempt, p.m - 1, p.parts, 'l', p.redriven,
+        select p_id, p_act + p.n, p_epoch, v_secrets[p.caller], p_time, p.expires_at, p_frontier,
+               p_redeliveries + coalesce((select sum(upper(u) - lower(u)) from part r cross join lateral unnest(r.offsets) u
+                                          where r.attempt > 1), 0),
+               p_cursor_due, p_cursor_act, p_cursor_offset, p.attempt, p.m - 1, p.parts, 'l', p.redriven,
                p_workers[p.caller], p.offsets
         from part p
     )
-    select p.caller, v_act + p.n - p.m + 1 || '-' || v_secrets[p.caller],
-           v_now + make_interval(secs => p_lease_seconds[p.caller]), m."offset", m.published_at, m.key, m.headers, m.payload,
-           p.attempt
+    select p.caller, p_act + p.n - p.m + 1 || '-' || v_secrets[p.caller], p.expires_at, m."offset", m.published_at, m.key,
+           m.headers, m.payload, p.attempt
     from part p
     cross join lateral unnest(p.offsets) u
     cross join lateral (
         select l."offset", l.published_at, l.key, l.headers, l.payload from queue.message l
-        where l.topic_id = v_crew.topic_id and l."offset" >= lower(u) and l."offset" < upper(u)
+        where l.topic_id = p_topic_id and l."offset" >= lower(u) and l."offset" < upper(u)
         union all -- redriven, and no longer in the log
         select d."offset", d.published_at, d.key, d.headers, d.payload from queue.dead d
-        where p.redriven and d.subscriber_id = v_crew.id and d."offset" >= lower(u)
-          and d."offset" < least(upper(u), v_topic.floor)
+        where p.redriven and d.subscriber_id = p_id and d."offset" >= lower(u) and d."offset" < least(upper(u), p_floor)
         offset 0) m
     order by p.caller, m."offset";
 end
@@ -490,6 +533,8 @@ $$;
 
 comment on function queue.take_up is 'What of a hold that is due is to be leased.';
 comment on function queue.take_first is 'Takes of a hold what comes first.';
+comment on function queue.secret is '52 bits by chance.';
+comment on function queue.make_leases is 'Makes the holds of several leases, and reads their messages.';
 comment on function queue.lease_many is 'Leases for several workers of a subscriber, in one call.';
 comment on function queue.lease is 'Messages for one worker, for itself alone, until an instant.';
 comment on function queue.leased_json is 'A message of a lease as a JSON object.';

@@ -92,6 +92,8 @@ declare
         'queue.pass_on(bigint, integer, bigint, bigint, int8multirange)',
         'queue.take_up(integer, bigint, bigint, boolean, integer, queue.hold, bigint, timestamptz)',
         'queue.take_first(integer, bigint, int8multirange, integer, bigint, bigint, int8multirange)',
+        'queue.secret()',
+        'queue.make_leases(bigint, integer, bigint, bigint, bigint, timestamptz, bigint, bigint, timestamptz, bigint, bigint, text[], double precision[], integer[], integer[], boolean[], int8multirange[])',
         'queue.leased_json(bigint, timestamptz, text, json, integer, json)',
         'queue.offsets_of(json)',
         'queue.check_done(bigint, bigint, bigint[], int8multirange, boolean)',

@@ -28,7 +28,7 @@ SIZES = (100, 10, 1)
 WORKERS = (1, 4, 16)
 WAKE = "a worker's wake-up"
 # of a round, for each worker
-_MESSAGES = {100: 20_000, 10: 3_000, 1: 300}
+_MESSAGES = {100: 10_000, 10: 2_000, 1: 200}
 
 
 def run(stand: Stand, rounds: int) -> list[Result]:

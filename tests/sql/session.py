@@ -19,6 +19,7 @@ INLINED = {
     *("publish", "slice", "as_json", "rfc3339"),
     *("is_small", "open_brackets", "may_hold_a_large_number"),
     *("crew_of", "crew_key", "lease_key", "act_of", "ledger", "rest", "keyed", "leased_json"),
+    "secret",
 }
 
 Row = tuple[Any, ...]
