@@ -10,6 +10,7 @@
 -- whose messages another one has.
 
 -- Plans are kept, and made from an index whatever the statistics say: a ledger that was small at the first call soon is not.
+-- None is compiled: a set of offsets looks like so many rows that Postgres would, for a quarter of a second.
 
 -- queue.crew_key: the lock of a subscriber's work, to take with 43 or 45. Written so that Postgres inlines it.
 create or replace function queue.crew_key(p_id bigint)
@@ -286,6 +287,7 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 set standard_conforming_strings = on
 set enable_seqscan = off
+set jit = off
 as $$
 begin
     perform queue.settle(p_id, p_epoch, p_act, p_offsets, not p_redriven, 'x', p_error);

@@ -48,6 +48,7 @@ language plpgsql stable
 set search_path = pg_catalog, pg_temp
 set standard_conforming_strings = on
 set enable_seqscan = off
+set jit = off
 as $$
 begin
     return coalesce((
@@ -212,6 +213,7 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 set standard_conforming_strings = on
 set enable_seqscan = off
+set jit = off
 as $$
 declare
     v_key  record;

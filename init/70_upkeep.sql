@@ -112,6 +112,7 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 set standard_conforming_strings = on
 set exit_on_error = off
+set jit = off
 as $$
 declare
     v_before record;
