@@ -36,6 +36,7 @@ def test_two_at_work_are_told_once_each(server: ServerProcess, topic: str, told)
     two_at_work(server, topic)
     assert len(told()) == 2
     assert f"as subscriber 'billing' of topic '{topic}', too" in told()[0]
+    assert told()[0].endswith("or let them share it: sub.work or sub.lease")
 
 
 def test_two_that_consume_are_told(server: ServerProcess, topic: str, told) -> None:

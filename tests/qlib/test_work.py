@@ -19,8 +19,9 @@ from qlib import (
     held,
 )
 from qlib.errors import in_doubt
+from qlib.reading import Leased
 from tests import waiting
-from tests.qlib.desk import Desk, Handler, Working, working
+from tests.qlib.desk import MOMENT, Desk, Handler, Working, working
 
 until = partial(waiting.until, timeout=45.0)  # a machine may be slow
 
@@ -245,6 +246,13 @@ def test_a_lease_is_extended_while_a_handler_works():
         extended = len(desk.told("extend"))
     assert set(desk.told("extend")) == {"1-1"}
     assert len(desk.told("extend")) <= extended + 1  # one may have been under way
+
+
+def test_a_lease_is_extended_when_a_third_of_its_time_is_over():
+    it = held.Held(Leased("orders", "kitchen", "1-1", MOMENT, []), 30.0, 100.0, False)
+    assert (it.next_beat, it.kept_until) == (110.0, 130.0)
+    it.kept(111.0)
+    assert (it.next_beat, it.kept_until) == (121.0, 141.0)
 
 
 def test_an_extension_that_does_not_get_through_is_tried_again():
@@ -478,6 +486,23 @@ def test_what_is_ignored_stays_ignored():
         assert seen == [signal.SIG_IGN]
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def test_by_itself_it_has_one_thread_and_leases_ten_for_half_a_minute():
+    asked = []
+
+    class Told(Desk):
+        def _lease(self, limit, seconds, wait, outage=None):
+            asked.append((limit, seconds))
+            return super()._lease(limit, seconds, wait, outage)
+
+    desk, handler = Told([1, 2]), Handler(1)
+    with working(desk, handler):
+        until(lambda: handler.began)
+        assert asked == [(10, 30.0)]
+        handler.release()
+        until(lambda: desk.acked() == [1, 2])
+    assert handler.began == [1, 2]  # one after the other
 
 
 async def async_handler(message):

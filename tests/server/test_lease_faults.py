@@ -125,7 +125,7 @@ def test_the_outcome_of_a_lease_is_said(
     assert offsets(crew.lease(3)) == [1, 2, 3]
 
 
-def test_two_servers_share_the_leases_of_a_database(start_server: Start) -> None:
+def test_04_two_servers_share_the_leases_of_a_database(start_server: Start) -> None:
     one = working(start_server())
     other = one.at(start_server())
     leased = one.lease(4, worker="here")

@@ -284,7 +284,7 @@ def test_untried_ones_come_at_once_as_if_they_had_not_been_leased(crew: Crew) ->
     assert crew.nack(crew.lease(2)) == (0, 2)  # the control: the last attempt
 
 
-def test_a_key_keeps_its_order(topic: str, server: ServerProcess) -> None:
+def test_25_26_a_key_keeps_its_order(topic: str, server: ServerProcess) -> None:
     crew = Crew(server, topic)
     crew.subscribe(ordered=True)
     crew.publish(4, ["a", "a", "b", None])
@@ -297,10 +297,17 @@ def test_a_key_keeps_its_order(topic: str, server: ServerProcess) -> None:
     crew.publish(1, ["a"])
     assert crew.lease(10)["lease"] is None  # it waits for the second one
     assert crew.ack(leased, 2) == (1, 3)
-    assert offsets(crew.lease(10)) == [5]
+    last = crew.lease(10)
+    assert offsets(last) == [5]
+    assert crew.ack(last) == (1, 3)
+    crew.publish(2, ["a", "a"])
+    leased = crew.lease(10)
+    assert (offsets(leased), crew.nack(leased, 6)) == ([6, 7], (1, 0))
+    again = crew.lease(10)
+    assert (offsets(again), attempts(again)) == ([6, 7], [2, 1])  # the later one went back with it
 
 
-def test_a_plain_ack_and_a_seek_beside_leases(crew: Crew) -> None:
+def test_32_35_36_a_plain_ack_and_a_seek_beside_leases(crew: Crew) -> None:
     leased = crew.lease(3)
     fetched = ok(crew.call("GET", "/messages"))
     assert offsets(fetched) == [*range(1, 11)]

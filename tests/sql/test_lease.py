@@ -3,6 +3,8 @@
 The numbers are those of the list of edge cases.
 """
 
+from collections.abc import Callable
+
 import psycopg2
 import pytest
 
@@ -179,7 +181,7 @@ def test_11_a_lease_that_is_over_cannot_be_extended(crew: Crew) -> None:
 
 
 def test_11_an_extension_never_shortens(crew: Crew) -> None:
-    lease = crew.lease(2, 30)
+    lease = crew.lease(2, 30, "slow")
     assert crew.extend(lease, 1) == lease.expires_at
     longer = crew.extend(lease, 100)
     assert longer > lease.expires_at
@@ -187,7 +189,8 @@ def test_11_an_extension_never_shortens(crew: Crew) -> None:
     for _ in range(20):
         crew.extend(lease, 0.001)
     assert crew.session.row("select max(n), count(*) from queue.extension") == (23, 23)
-    assert crew.session.row("select lease, expires_at from queue.leases") == (lease.act, longer)
+    seen = crew.session.row("select lease, worker, expires_at from queue.leases")
+    assert seen == (lease.act, "slow", longer)
 
 
 def an_extended_lease_is_kept(crew: Crew) -> None:
@@ -266,6 +269,26 @@ def test_14_without_a_delay_given_it_backs_off(crew: Crew) -> None:
         "select queue.backoff(n, 1, 3600) from generate_series(1, 60) n, generate_series(1, 9)"
     )
     assert len(set(spread)) > 500 and max(spread) <= (3600,)
+
+
+def each_backs_off_by_its_own_attempt(crew: Crew) -> None:
+    crew.configure(max_attempts=100, backoff_seconds=10, backoff_cap_seconds=1000)
+    for _ in range(3):
+        crew.nack(crew.lease())
+    lease = crew.lease(2)
+    assert (lease.offsets, lease.attempts) == ([1, 2], [4, 1])
+    assert crew.nack(lease, delay=None) == (2, 0)
+    delays = dict(
+        crew.session.rows(
+            "select lower(offsets), extract(epoch from due_at - held_at) from queue.hold "
+            "where kind = 'r' order by act desc limit 2"
+        )
+    )
+    assert 40 <= delays[1] <= 80 and 5 <= delays[2] <= 10
+
+
+def test_14_each_backs_off_by_its_own_attempt(crew: Crew) -> None:
+    each_backs_off_by_its_own_attempt(crew)
 
 
 def test_14_a_high_attempt_does_not_overflow(crew: Crew) -> None:
@@ -375,8 +398,10 @@ def test_17_only_a_lease_that_is_not_durable_commits_without_waiting(crew: Crew)
         assert crew.session.value(setting) == "on"
 
 
-def test_18_attempts_rise_by_lease(crew: Crew) -> None:
+def test_18_attempts_rise_by_lease_and_not_by_reading(crew: Crew) -> None:
     for attempt in (1, 2, 3):
+        crew.session.rows("select queue.fetch('orders', 'kitchen', 5)")
+        crew.session.rows("select queue.browse('orders', 1, 5)")
         lease = crew.lease(2)
         assert (lease.offsets, lease.attempts) == ([1, 2], [attempt] * 2)
         crew.nack(lease)
@@ -432,6 +457,21 @@ def test_20_buried_by_a_nack_at_once(crew: Crew) -> None:
         crew.ack(again, 1)
 
 
+def test_20_buried_in_the_transaction_of_the_nack(
+    crew: Crew, session: Callable[[], Session]
+) -> None:
+    other = crew.at(session())
+    crew.configure(max_attempts=1)
+    lease = crew.lease(2)
+    for end in ("rollback", "commit"):
+        crew.session.run("begin")
+        assert crew.nack(lease, 1, error="no") == (0, 1)
+        assert [crew.dead(), other.dead()] == [[(1, 1, "nacked", "no")], []]
+        crew.session.run(end)
+        assert len(other.dead()) == (end == "commit")
+    assert (crew.ack(lease), crew.position) == (1, 2)
+
+
 def test_21_another_number_of_attempts_counts_from_now_on(crew: Crew) -> None:
     crew.configure(max_attempts=1)
     crew.nack(crew.lease())
@@ -442,6 +482,17 @@ def test_21_another_number_of_attempts_counts_from_now_on(crew: Crew) -> None:
     lease = crew.lease()
     crew.configure(max_attempts=2)
     assert (lease.offsets, crew.nack(lease)) == ([2], (0, 1))
+
+
+def test_21_a_lower_number_counts_at_the_next_expiry(crew: Crew) -> None:
+    crew.nack(crew.lease(2))
+    lost = crew.lease(2, 0.001)
+    assert (lost.offsets, lost.attempts) == ([1, 2], [2, 2])
+    crew.configure(max_attempts=2)
+    crew.is_past(lost.expires_at)
+    assert crew.dead() == []
+    assert crew.lease(1).offsets == [3]
+    assert crew.dead() == [(1, 2, "expired", None), (2, 2, "expired", None)]
 
 
 def test_22_a_poison_message_blocks_nobody(crew: Crew) -> None:
@@ -455,7 +506,7 @@ def test_22_a_poison_message_blocks_nobody(crew: Crew) -> None:
             crew.ack(lease, *fine)
             done += fine
         if 1 in lease.offsets:
-            assert crew.position == 0
+            assert crew.session.row('select "position", lag from queue.subscribers') == (0, 10)
             crew.nack(lease, 1, error="poison")
     assert sorted(done) == [*range(2, 11)]
     assert crew.dead() == [(1, 3, "nacked", "poison")]
@@ -486,6 +537,9 @@ BUGS = {
         "queue.held", ('"time" and not isempty(part)', '"time"'), the_same_ack_again),
     "the last attempt is in company": (
         "queue.lease_many", ("v_hold.attempt + 1 >=", "v_hold.attempt >="), the_last_attempt_after_an_expiry_is_alone),
+    "one attempt counts for all": (
+        "queue.nack", ("queue.backoff(v_held.attempts[n]", "queue.backoff(v_held.attempts[1]"),
+        each_backs_off_by_its_own_attempt),
 }  # fmt: skip
 
 

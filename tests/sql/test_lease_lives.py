@@ -39,9 +39,12 @@ def a_move_voids_all_that_is_out(crew: Crew, move: str) -> None:
     crew.nack(crew.lease(1), delay=0)
     live = crew.lease(3)
     crew.call("redrive")
+    epoch = crew.epoch
     crew.session.rows(MOVES[move], crew.position)
+    assert crew.epoch == epoch + 1
     is_void(crew, live)
     assert crew.dead() == [(1, 1, "nacked", "dead")]  # once more: it was not done
+    assert crew.session.value("select epoch from queue.dead") == epoch
     again = crew.lease(20)
     assert (again.offsets, set(again.attempts)) == ([*range(2, 11)], {1})
     assert crew.lease(20) == NOTHING
@@ -181,15 +184,42 @@ def test_38_offsets_beyond_32_bits(orders: Session) -> None:
     assert (crew.ack(lease), crew.lease(1).act) == (1, far + 2)
 
 
-def test_38_many_subscribers_with_leases(orders: Session) -> None:
+def test_38_ten_thousand_subscribers_with_leases(orders: Session) -> None:
     published(orders, 3)
-    made = orders.value(
-        "select count(queue.subscribe('orders', 's' || n, 'earliest')) from generate_series(1, 500) n"
-    )
     orders.run(
-        "do $$ begin for n in 1..500 loop perform queue.lease('orders', 's' || n, null, 2); end loop; end $$"
+        "insert into queue.subscriber (topic_id, name) "
+        "select topic_id, 's' || n from queue.topic, generate_series(1, 10000) n",
+        'insert into queue.position (subscriber_id, move, "offset", epoch, cause) '
+        "select subscriber_id, 1, 0, subscriber_id, 'start' from queue.subscriber",
+        "do $$ begin for n in 1..10000 loop perform queue.lease('orders', 's' || n, null, 2); commit; end loop; end $$",
     )
-    assert orders.row("select count(*), sum(leased) from queue.workloads()") == (made, 2 * made)
+    assert orders.row("select count(*), sum(leased) from queue.workloads()") == (10_000, 20_000)
+    crew = Crew(orders, subscriber="s5000")
+    assert (crew.lease(2).offsets, crew.lease(2)) == ([3], NOTHING)
+
+
+def test_38_subscribers_that_share_a_lock_wait_and_no_more(
+    orders: Session, session: Callable[[], Session]
+) -> None:
+    published(orders, 3)
+    last = "select setval('queue.subscriber_subscriber_id_seq', max(subscriber_id) + %s) from queue.subscriber"
+    for name, further in (("kitchen", 0), ("billing", 2**31 - 2), ("mailer", 0)):
+        orders.rows(last, further)
+        orders.run(f"select queue.subscribe('orders', '{name}', 'earliest')")
+    keys = "select queue.crew_key(subscriber_id) from queue.subscribers order by subscriber_id"
+    kitchen, billing, mailer = (key for (key,) in orders.rows(keys))
+    assert kitchen == billing != mailer
+    crew, others = Crew(orders), session()
+    orders.run("begin")
+    lease = crew.lease(1)
+    take = "select array_agg(\"offset\") from queue.lease('orders', '{}', null, 2)"
+    assert others.value(take.format("mailer")) == [1, 2]
+    others.start(take.format("billing"))
+    assert others.waits_for(orders)
+    orders.run("commit")
+    assert others.outcome() == [1, 2]
+    assert (crew.lease(9).offsets, crew.ack(lease), crew.position) == ([2, 3], 1, 1)
+    assert Crew(others, subscriber="billing").position == 0
 
 
 def test_41_a_clock_that_is_set_forward_ends_leases_early(crew: Crew) -> None:

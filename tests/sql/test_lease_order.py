@@ -209,6 +209,24 @@ def test_35_a_plain_ack_frees_keys(orders: Session) -> None:
     a_plain_ack_frees_keys(ordered(orders, "aaaa"))
 
 
+def a_move_voids_what_is_parked(crew: Crew) -> None:
+    crew.nack(crew.lease(1), delay=3600)
+    other = crew.lease(9)
+    assert (other.offsets, crew.lease(9), parked(crew)) == ([3], NOTHING, [2])
+    crew.session.run("select queue.seek('orders', 'kitchen', 0)")
+    again = crew.lease(1)
+    assert (again.offsets, again.attempts) == ([1], [1])
+    with refused("QL010", "from before a reset or seek"):
+        crew.ack(other)
+    assert (crew.lease(9).offsets, crew.ack(again)) == ([3], 1)
+    again = crew.lease(9)
+    assert (again.offsets, again.attempts) == ([2], [1])
+
+
+def test_32_a_move_voids_what_is_parked(orders: Session) -> None:
+    a_move_voids_what_is_parked(ordered(orders, "aab"))
+
+
 BUGS = {
     "a follower of a key is let through": (
         "queue.pass_over", ("or queue.is_over(p_id, p_epoch, p_position, t.\"offset\") as free", "or true as free"),
@@ -222,6 +240,8 @@ BUGS = {
     "nobody passes on behind a plain ack": (
         "queue.take_up", ("perform queue.pass_on(v_id, p_topic_id, p_epoch, p_position, v_rest * v_part);", "null;"),
         "aaaa", a_plain_ack_frees_keys),
+    "a move keeps the epoch": (
+        "queue.seek", ("v_reader.epoch + 1, 'seek'", "v_reader.epoch, 'seek'"), "aab", a_move_voids_what_is_parked),
 }  # fmt: skip
 
 
