@@ -83,7 +83,7 @@ class InvalidRequest(DefiniteError):
 
 
 class KeyOrder(DefiniteError):
-    """With order by key, the lease holds an earlier message of the same key; nothing was done."""
+    """With order by key, messages of one key are settled in their order; nothing was done."""
 
 
 class LeaseExpired(DefiniteError):

@@ -15,8 +15,8 @@ from qlib.reading import Leased, Moment
 class LeasedMessage(Message, frozen=True):
     """A message that a worker has for itself until its lease expires.
 
-    `attempt` is for the how manieth time it is leased since the last reset or seek, from 1 on, and
-    `lease` the id of its lease. It has no `epoch`: a lease is void by itself after a reset or seek.
+    `attempt` is how often it has been leased since the last reset or seek, from 1 on, and `lease` the
+    id of its lease. It has no `epoch`: a lease is void by itself after a reset or seek.
     """
 
     attempt: int = 1

@@ -126,9 +126,10 @@ def _check(handler: object, threads: int, stop: object) -> None:
         raise InvalidRequest(f"the handler takes a message; {handler!r:.80} cannot be called")
     if inspect.iscoroutinefunction(handler) or inspect.isgeneratorfunction(handler):
         raise InvalidRequest(
-            "the handler is a plain function: nobody would run this one to its end"
+            "the handler is a plain function, not async and without yield:"
+            " nobody would run this one to its end"
         )
     if not 1 <= integer(threads, "threads is an integer") <= _MOST_THREADS:
-        raise InvalidRequest(f"threads lies between 1 and {_MOST_THREADS}")
+        raise InvalidRequest(f"threads lies between 1 and {_MOST_THREADS}, not {threads}")
     if stop is not None and not callable(getattr(stop, "is_set", None)):
-        raise InvalidRequest("stop is an event, as of threading")
+        raise InvalidRequest(f"stop is an event, as threading.Event(), not {stop!r:.80}")

@@ -24,7 +24,7 @@ from qlib.transport import Transport
 from qlib.values import to_json
 from qlib.views import Listing
 
-Offsets: TypeAlias = Iterable[int | Message | DeadLetter]
+Offsets: TypeAlias = int | Message | DeadLetter | Iterable[int | Message | DeadLetter]
 
 _LONGEST_WAIT = 60.0
 _OFFSETS = "offsets are offsets, or dead letters"
@@ -54,13 +54,14 @@ class Workers:
         """Return up to `limit` messages that no other worker gets for so many `seconds`.
 
         First come those that were given back, or not acknowledged in time. Waits up to `wait`
-        seconds (at most 60) for the first one; the lease is empty, and false, when none came. What
-        a crash has brought to its last attempt comes alone. Raises InvalidRequest; OffsetOutOfRange
-        when the next message is no longer kept; and UnreadableMessage when the first one cannot be
-        read: it comes again, and is a dead letter in the end.
+        seconds (at most 60) for the first one; the lease is empty, and false, when none came. A
+        message that has expired comes alone at its last attempt, for it may be what kills workers.
+        Raises InvalidRequest; OffsetOutOfRange when the next message is no longer kept; and
+        UnreadableMessage when the first one cannot be read: it comes again, and is a dead letter in
+        the end.
 
         A lease of unknown outcome is not asked for again: after OutcomeUnknown messages may be out,
-        for nobody, until they expire. None is lost by that, as by a worker that dies; they come
+        for nobody, until they expire. As when a worker dies, none is lost by that; they come
         again as one attempt more. So it is with the visibility timeout of Amazon SQS and the
         acquisition lock of Kafka's share groups (KIP-932).
         """
@@ -84,7 +85,7 @@ class Workers:
         stop: Event | None = None,
         patience: float | None = None,
     ) -> None:
-        """Hand messages to `handler`, one of several workers' share, until it is stopped.
+        """Be one of several workers: hand its share of the messages to `handler`, until stopped.
 
         A message is done when the handler returns, and acknowledged at once, together with what else
         is done by then. When it raises an Exception, the message is given back with the error's
@@ -105,7 +106,7 @@ class Workers:
         end, acknowledges that, and returns. A second Ctrl-C ends at once; what was leased comes again when it
         expires. After `handler_seconds` a handler is too slow: its lease expires, its result comes
         too late, the log says so, and a stop does not wait for it; but its thread is not free before
-        it returns. By default it has for ever.
+        it returns. By default it may take for ever.
 
         Outages are sat through as in `consume`, with its `patience`. A lease whose answer was lost
         is nobody's until it expires. Any other error ends the work when the handlers have ended;
@@ -115,7 +116,7 @@ class Workers:
         work.run(self, handler, threads, limit, seconds, wait, handler_seconds, stop, patience)
 
     def dead(self, after: int | None = None, limit: int = 100) -> list[DeadLetter]:
-        """Return the first `limit` dead letters behind the offset `after`, or fewer large ones."""
+        """Return the first `limit` dead letters behind the offset `after`; of large ones, fewer."""
         query = _page(limit) if after is None else {**_page(limit), "after": integer(after, _AFTER)}
         path = (*self._path, "dead")
         found = self._transport.request("GET", path, lambda it: read(DeadLetters, it), query=query)
@@ -124,11 +125,13 @@ class Workers:
     def redrive(self, offsets: Offsets | None = None, limit: int = 1000) -> int:
         """Give dead letters to the workers again, by default the first `limit`; return how many.
 
-        They are due at once, in the order of their offsets, with their attempts counted anew; they
-        come to this subscriber alone, and regardless of order by key. Never sent twice when it may
-        have happened.
+        `offsets` are one or several, or dead letters. They are due at once, in the order of their
+        offsets, with their attempts counted anew; they come to this subscriber alone, and regardless
+        of order by key. Never sent twice when it may have happened.
         """
-        body = _chosen(offsets, limit)
+        if (chosen := several(offsets)) == []:
+            return 0
+        body = _chosen(chosen, limit)
         path = (*self._path, "dead", "redrive")
         return self._transport.request("POST", path, _redriven, body=body)
 
@@ -137,7 +140,9 @@ class Workers:
 
         Never sent twice when it may have happened.
         """
-        body = _chosen(offsets, limit)
+        if (chosen := several(offsets)) == []:
+            return 0
+        body = _chosen(chosen, limit)
         return self._transport.request("DELETE", (*self._path, "dead"), _removed, body=body)
 
     def leases(self, after: str | None = None, limit: int = 100) -> list[LeaseInfo]:
@@ -218,13 +223,20 @@ def _page(limit: int) -> dict[str, Any]:
     return {"limit": integer(limit, "limit is an integer")}
 
 
-def _chosen(offsets: Offsets | None, limit: int) -> bytes:
+def several(offsets: Offsets | None) -> list[int] | None:
+    """Return the offsets that are meant; None for the first ones, whichever they are."""
+    if offsets is None:
+        return None
+    each = offsets if isinstance(offsets, Iterable) else [offsets]
+    return [
+        it.offset if isinstance(it, Message | DeadLetter) else integer(it, _OFFSETS) for it in each
+    ]
+
+
+def _chosen(offsets: list[int] | None, limit: int) -> bytes:
     fields: dict[str, Any] = _page(limit)
     if offsets is not None:
-        fields["offsets"] = [
-            it.offset if isinstance(it, Message | DeadLetter) else integer(it, _OFFSETS)
-            for it in offsets
-        ]
+        fields["offsets"] = offsets
     return to_json(fields, "what is chosen")
 
 

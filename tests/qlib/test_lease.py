@@ -9,6 +9,7 @@ import pytest
 
 from qlib import (
     Acked,
+    DeadLetter,
     InvalidRequest,
     KeyOrder,
     LeaseExpired,
@@ -371,6 +372,17 @@ def test_dead_letters_are_listed_redriven_and_removed(subscribed):
     assert len(state.seen) == 8
     with pytest.raises(InvalidRequest, match="offsets"):
         reader.redrive(["3"])
+    assert (reader.redrive([]), reader.remove_dead([])) == (0, 0)  # nothing is asked
+    assert len(state.seen) == 8
+
+
+@pytest.mark.parametrize(
+    "one", [3, DeadLetter(3, None, 5, "expired", None, None, datetime.now(UTC))]
+)
+def test_one_dead_letter_is_redriven_or_removed(subscribed, one):
+    state, reader = subscribed(answer({"redriven": 1}), answer({"removed": 1}))
+    assert (reader.redrive(one), reader.remove_dead(one)) == (1, 1)
+    assert [seen.body["offsets"] for seen in state.seen] == [[3], [3]]
 
 
 def test_leases_are_listed(subscribed):

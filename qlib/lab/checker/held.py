@@ -29,7 +29,7 @@ class Held:
 
     @cached_property
     def attempts(self) -> dict[int, int]:
-        """For the how manieth time each of its messages was leased."""
+        """The attempt that each of its messages was leased as."""
         return dict(zip(self.operation.offsets, self.operation.attempts, strict=True))
 
     @cached_property

@@ -12,7 +12,7 @@ from qlib.leased import Acked, DeadLetter, LeaseInfo, Nacked
 from qlib.models import Subscriber
 from qlib.reading import Leased
 from qlib.subscriber import QSubscriber
-from qlib.workers import Offsets, Workers
+from qlib.workers import Offsets, Workers, several
 
 T = TypeVar("T")
 
@@ -98,13 +98,12 @@ class WatchedWorkers(Workers):
         offsets: Offsets | None,
         limit: int,
     ) -> int:
-        chosen = None if offsets is None else list(offsets)
-        which = (it if isinstance(it, int) else it.offset for it in chosen or ())
+        chosen = several(offsets)
         return self._call(
             kind,
             act=lambda: act(chosen, limit),
             told=lambda count: {"count": count},
-            offsets=tuple(which),
+            offsets=tuple(chosen or ()),
             limit=limit,
         )
 
