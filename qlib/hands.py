@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from time import monotonic
@@ -32,16 +34,23 @@ class Hands:
 
     def handle(self) -> None:
         """Hand message after message to the handler; SystemExit and the like end the work."""
+        process = os.getpid()
         while task := self.board.next_task():
+            failure: BaseException | None = None
             try:
-                self.handler(task.message)
-            except Exception as error:
-                self._failed(task, error)
+                _refuse_unrun(self.handler(task.message))
             except BaseException as error:
-                self.board.finish(task, words(error))
-                self.board.fail(error)
-            else:
-                self.board.finish(task, None)
+                failure = error
+            if os.getpid() != process:  # the messages are its parent's
+                told = "a child that the handler of offset %d has forked ends here"
+                _log.warning(told, task.message.offset, exc_info=failure)
+                return
+            if isinstance(failure, Exception):
+                self._failed(task, failure)
+                continue
+            self.board.finish(task, words(failure) if failure else None)
+            if failure:
+                self.board.fail(failure)
 
     def tell(self) -> None:
         """Tell the queue what became of messages: what was done since it was told last, at once."""
@@ -116,3 +125,12 @@ class Hands:
                 raise
         else:
             self.board.kept(held, sent)
+
+
+def _refuse_unrun(result: object) -> None:
+    """Raise TypeError when nothing of the handler has run yet: its message is not done."""
+    if inspect.iscoroutine(result):
+        result.close()  # else Python warns that nobody has awaited it
+    elif not (inspect.isgenerator(result) or inspect.isasyncgen(result)):
+        return
+    raise TypeError("the handler is no plain function: nobody runs what it returns")

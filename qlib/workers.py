@@ -90,8 +90,9 @@ class Workers:
         A message is done when the handler returns, and acknowledged at once, together with what else
         is done by then. When it raises an Exception, the message is given back with the error's
         words, and the log of "qlib" has the traceback; it comes again after the backoff, and is a
-        dead letter after the last attempt; so is one that cannot be read. The handler may see a
-        message again, after a crash or when it was slower than its lease: its effect must bear that.
+        dead letter after the last attempt; so is one that cannot be read. A coroutine or generator
+        that is returned counts as raised, as nobody runs it. The handler may see a message again,
+        after a crash or when it was slower than its lease: its effect must bear that.
 
         `threads` handlers run side by side. When one has nothing to do, up to `limit` messages are
         leased for `seconds`, and are extended after a third of that as long as they are worked on

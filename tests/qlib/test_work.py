@@ -177,6 +177,31 @@ def test_a_handler_that_leaves_the_process_ends_the_work(caplog):
     ]
 
 
+class Unrun:
+    """Handlers that look like plain ones, and of which nothing has run when they return."""
+
+    async def __call__(self, message):
+        """Nobody would wait for it."""
+
+    def generator(self, message):
+        yield
+
+    async def asynchronous(self, message):
+        yield
+
+
+@pytest.mark.parametrize(
+    "handler",
+    [Unrun(), lambda it: Unrun()(it), lambda it: Unrun().generator(it), Unrun().asynchronous],
+)
+def test_a_message_is_not_done_when_nothing_of_its_handler_has_run(handler):
+    desk = Desk([1])
+    desk.work(handler, wait=0)
+    assert desk.acked() == []
+    (told,) = desk.told("nack")
+    assert "no plain function" in told["error"]
+
+
 # order by key
 
 

@@ -179,3 +179,33 @@ def test_workers_on_two_servers_share_the_messages(
             until(lambda: cooks[1].lag == 0, WHILE)
         assert sorted(one.got + two.got) == list(range(1, 301))
         assert one.got and two.got
+
+
+FORKING = """
+import os
+from qlib import QSubscriber
+
+def handler(message):
+    print(message.offset, flush=True)
+    if message.offset == 1 and os.fork() == 0:
+        raise OSError("no such program")
+
+with QSubscriber("%s", "kitchen") as cook:
+    cook.work(handler, wait=0)
+"""
+
+
+def test_a_child_that_a_handler_has_forked_is_no_second_worker(
+    server: ServerProcess, topic: str, kitchen: QSubscriber
+) -> None:
+    """It would handle what its parent has leased, and never end: its end closes the output, too."""
+    found = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", FORKING % topic],
+        env={**os.environ, "QUEUE_URL": server.url, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=WHILE,
+    )
+    assert (found.returncode, found.stdout.split()) == (0, ["1", "2", "3"])
+    assert "has forked ends here" in found.stderr and "no such program" in found.stderr
+    assert (kitchen.lag, kitchen.dead()) == (0, [])
