@@ -6,7 +6,7 @@ import inspect
 import logging
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any
 
@@ -31,6 +31,7 @@ class Hands:
     board: Board
     handler: Callable[[LeasedMessage], object]
     telling: Sitting[Desk]
+    _left: QueueError | None = field(default=None, init=False)  # the outage in which work stops
 
     def handle(self) -> None:
         """Hand message after message to the handler; SystemExit and the like end the work."""
@@ -88,12 +89,16 @@ class Hands:
 
     def _tell(self, news: News) -> None:
         try:
+            if self._left:  # there may be many to tell, and the time to leave is for all together
+                raise self._left
             self.telling.through(lambda outage: self._told(news, outage))
         except QueueError as error:
             told = refusal(error)
             if isinstance(told, LeaseExpired):
                 self.board.lost(news.held)
-            elif not (isinstance(told, KeyOrder) or (self.board.is_stopping and passes(error))):
+            elif self.board.is_stopping and passes(error):
+                self._left = error
+            elif not isinstance(told, KeyOrder):
                 self.board.fail(error)
             act = "acknowledged" if news.verb == "ack" else "given back"
             _log.warning(

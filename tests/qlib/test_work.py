@@ -202,6 +202,26 @@ def test_a_message_is_not_done_when_nothing_of_its_handler_has_run(handler):
     assert "no plain function" in told["error"]
 
 
+def test_a_stop_in_an_outage_is_not_put_off_by_each_thing_that_is_still_to_tell(caplog):
+    stop, tried = threading.Event(), set()
+
+    class Cut(Desk):
+        def _nack(self, lease, fields, outage=None):
+            tried.update(fields["offsets"])
+            return super()._nack(lease, fields, outage)
+
+    def handler(message):
+        if message.offset == 5:
+            stop.set()
+        raise KeyError("salt")
+
+    desk = Cut(range(1, 6), nack=[Unavailable("it is gone")] * 1000)
+    desk.work(handler, stop=stop)
+    assert tried == {1}
+    left = [it for it in caplog.messages if "could not be given back" in it]
+    assert len(left) == 5
+
+
 # order by key
 
 
