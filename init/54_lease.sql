@@ -61,8 +61,16 @@ begin
     end if;
     perform queue.check_ledger(v_id, p_epoch, null, v_origin - p_hold.part, v_n + 1, array[v_origin], array[v_rest]);
     if p_ordered and not p_hold.redriven then
-        -- of a key only the first one was tried, if any
-        v_part := queue.followers(p_topic_id, v_rest);
+        -- of a key only the first one of the lease was tried, if any; it may be in another hold of it
+        v_part := (
+            select range_agg(r.rest) - int8multirange(int8range(null, p_position, '(]'))
+            from queue.hold f
+            cross join lateral (select q.act, q.offsets from queue.hold q
+                                where q.subscriber_id = v_id and q.act >= f.act and q.act < f.act + f.parts
+                                  and not q.redriven offset 0) h
+            cross join lateral queue.rest(v_id, p_epoch, h.act, h.offsets) r
+            where f.subscriber_id = v_id and f.act = v_origin - p_hold.part);
+        v_part := queue.followers(p_topic_id, v_part) * v_rest;
         if not isempty(v_part) then
             perform queue.settle(v_id, p_epoch, v_origin, v_part, false, 'b');
             perform queue.put(v_id, p_epoch, p_position, 'u', p_hold.attempt - 1, false, v_part, p_time, p_time, p_hold.worker);
@@ -136,7 +144,7 @@ declare
     v_heavy    boolean := false; -- whether bytes matter at the frontier
     v_turned   boolean := false; -- whether messages were parked
     v_secret   bigint;
-    -- what is leased: to whom, for the how manieth time, whether it was redriven
+    -- what is leased: to whom, as which attempt, whether it was redriven
     v_callers  integer[] := '{}';
     v_attempts integer[] := '{}';
     v_redriven boolean[] := '{}';
@@ -318,7 +326,7 @@ $$;
 --   p_id, p_topic_id, p_epoch, p_floor  the subscriber, its topic, its epoch, and the topic's floor
 --   p_act, p_time, p_frontier, p_redeliveries, p_cursor_due, p_cursor_act, p_cursor_offset  its state
 --   p_workers, p_lease_seconds  as for queue.lease_many
---   p_callers, p_attempts, p_redriven, p_parts  what is leased: to whom, for the how manieth time, whether it was redriven
+--   p_callers, p_attempts, p_redriven, p_parts  what is leased: to whom, as which attempt, whether it was redriven
 -- Returns what queue.lease_many does. Lock 43 must be held.
 create or replace function queue.make_leases(
     p_id bigint, p_topic_id integer, p_epoch bigint, p_floor bigint, p_act bigint, p_time timestamptz, p_frontier bigint,
@@ -410,7 +418,7 @@ $$;
 --   p_durable        false: the commit of this transaction, with all that is in it, waits for no disk. A lease that a crash
 --                    of the database loses is unknown afterwards, and its messages are leased again for the same attempt
 --   p_max_bytes      how many bytes at the most, but at least one message
--- Returns the lease's id and when it expires with each message, in offset order, and for the how manieth time it is leased.
+-- Returns the lease's id and when it expires with each message, in offset order, and which attempt it is.
 --   No rows: there is nothing to do, and mostly nothing was written; queue.next_due says when there may be. First come those
 --   that were given back, redriven, or not acknowledged in time. What an expired lease has brought to its last attempt is
 --   leased alone, so that it takes no others with it.

@@ -116,6 +116,13 @@ def history(
             session.rows("update public.clock set time = time + make_interval(secs => %s)", seconds)
             self.model.time += seconds
 
+        @rule(limit=st.integers(1, 3), seconds=st.sampled_from((5, 30)))
+        def outlive(self, limit: int, seconds: float) -> None:
+            """Have a lease extended, and be past its first end: by chance that seldom comes together."""
+            self.lease(limit, seconds)
+            self.extend(0, 60)
+            self.wait(seconds + 1)
+
         @rule(back=st.integers(0, 8), chance=st.integers(0, 4))
         def move(self, back: int, chance: int) -> None:
             if chance == 0:

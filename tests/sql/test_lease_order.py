@@ -99,6 +99,19 @@ def test_26_untried_from_the_middle(orders: Session) -> None:
     assert (again.offsets, again.attempts) == ([2, 4], [1, 1])
 
 
+def test_15_who_follows_in_a_lease_was_not_tried_though_it_is_there_for_another_attempt(
+    orders: Session,
+) -> None:
+    crew = ordered(orders, "aa")
+    assert crew.nack(crew.lease(1)) == (1, 0)
+    lost = crew.lost(2)
+    assert (lost.offsets, lost.attempts) == ([1, 2], [2, 1])
+    first = crew.lease(2)  # at its last attempt, so alone
+    assert (first.offsets, first.attempts, crew.ack(first)) == ([1], [3], 1)
+    second = crew.lease(2)
+    assert (second.offsets, second.attempts) == ([2], [1])
+
+
 def test_27_a_delay_blocks_its_key_alone(orders: Session) -> None:
     crew = ordered(orders, "ababa")
     lease = crew.lease(1)
