@@ -158,7 +158,7 @@ comment on column queue.leases.subscriber is 'The subscriber''s name.';
 comment on column queue.leases.lease is 'The lease: its id without its secret.';
 comment on column queue.leases.worker is 'Who has it.';
 comment on column queue.leases.offsets is 'The messages that it holds.';
-comment on column queue.leases.attempt is 'For the how manieth time they are leased; the highest number, when they differ.';
+comment on column queue.leases.attempt is 'Which attempt it is; the highest, when they differ.';
 comment on column queue.leases.leased_at is 'Since when it has them.';
 comment on column queue.leases.expires_at is 'Until when it has them.';
 comment on column queue.leases.topic_id is 'The topic''s number inside the database.';

@@ -57,13 +57,11 @@ class Workers:
         seconds (at most 60) for the first one; the lease is empty, and false, when none came. A
         message that has expired comes alone at its last attempt, for it may be what kills workers.
         Raises InvalidRequest; OffsetOutOfRange when the next message is no longer kept; and
-        UnreadableMessage when the first one cannot be read: it comes again, and is a dead letter in
-        the end.
+        UnreadableMessage when the first one cannot be read: it comes again, and ends as a dead letter.
 
         A lease of unknown outcome is not asked for again: after OutcomeUnknown messages may be out,
-        for nobody, until they expire. As when a worker dies, none is lost by that; they come
-        again as one attempt more. So it is with the visibility timeout of Amazon SQS and the
-        acquisition lock of Kafka's share groups (KIP-932).
+        for nobody, until they expire. None is lost by that; they come again as one attempt more, as with
+        the visibility timeout of Amazon SQS and the acquisition lock of Kafka's share groups (KIP-932).
         """
         rule = "wait must lie between 0 and 60 seconds"
         wait = within(wait, rule, lambda s: 0 <= s <= _LONGEST_WAIT)
@@ -105,9 +103,8 @@ class Workers:
         is None. It stops when `stop`, as a threading.Event, is set, and in the main thread at Ctrl-C
         and SIGTERM: leases nothing more, gives back what is not begun, untried, lets the handlers
         end, acknowledges that, and returns. A second Ctrl-C ends at once; what was leased comes again when it
-        expires. After `handler_seconds` a handler is too slow: its lease expires, its result comes
-        too late, the log says so, and a stop does not wait for it; but its thread is not free before
-        it returns. By default it may take for ever.
+        expires. After `handler_seconds` (by default never) a handler is too slow: its lease expires, its
+        result comes too late, the log says so, no stop waits for it; its thread is free when it returns.
 
         Outages are sat through as in `consume`, with its `patience`. A lease whose answer was lost
         is nobody's until it expires. Any other error ends the work when the handlers have ended;

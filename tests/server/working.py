@@ -130,5 +130,5 @@ def offsets(leased: Any) -> list[int]:
 
 
 def attempts(leased: Any) -> list[int]:
-    """For the how manieth time each message of a lease is leased."""
+    """Which attempt each message of a lease is."""
     return [message["attempt"] for message in leased["messages"]]
