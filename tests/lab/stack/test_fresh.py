@@ -122,7 +122,7 @@ def test_the_readme_s_topic_and_a_chapter_do_not_meet(
 ) -> None:
     monkeypatch.setenv("QUEUE_URL", start_server().url)
     monkeypatch.setenv("QUEUE_DSN", dsn)
-    (program,) = blocks("python")
+    program, *_ = blocks("python")
     with QPublisher() as pub:
         for _ in range(2):
             runs(program)
