@@ -62,9 +62,14 @@ def _between(session: connection, begin: str, end: str) -> list[list[Any]]:
         names = dict(done.fetchall())
         done.execute(_RECORDS, (begin, end))
         return [
-            [kind, *_block(blocks, names), size, image, xid or None, detail]
+            [kind, *_block(blocks, names), size, image, _worker(kind, xid), detail]
             for kind, blocks, size, image, xid, detail in done
         ]
+
+
+def _worker(kind: str, xid: int | None) -> int | None:
+    """Return whose work a record is; nobody's is what who comes by clears away in passing."""
+    return None if "PRUNE" in kind else xid or None
 
 
 def _block(blocks: str | None, names: dict[int, str]) -> tuple[str | None, int | None]:

@@ -23,9 +23,9 @@ class Xray:
       expression of PL/pgSQL such as `x := y + 1` is no statement. `inlined` names functions that are
       not in the plan, since PostgreSQL has put their bodies there, or their results.
     - `records`: what was written to the WAL from the begin to the commit, with `bytes` of which
-      `image` are copies of whole pages. A record without `xid` carries no transaction's number: it
-      may be of this one or of another. Left out are `others`, records that carry another's; of a
-      call none is.
+      `image` are copies of whole pages. A record without `xid` carries no transaction's number, or
+      clears away in passing what others left: it may be of this one or of another. Left out are
+      `others`, records that carry another's; of a call none is.
     - `pages`: a row for each slot of the pages of tables that were written, `before` and `after`;
       `next` is where the newer version of a row is.
     - `plans`: all that auto_explain told, as it came.

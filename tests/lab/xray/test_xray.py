@@ -147,6 +147,18 @@ def test_a_subtransaction_is_part_of_its_transaction() -> None:
     assert shot.records["xid"].nunique() == 2
 
 
+def test_what_it_clears_away_in_passing_is_nobody_s_work() -> None:
+    lab.sql("create table public.noted (n int)")
+    lab.sql("create table public.crowded with (autovacuum_enabled = off) as "
+            "select n, repeat('x', 60) as words from generate_series(1, 40) n")  # fmt: skip
+    lab.sql("update public.crowded set n = n + 1")
+    lab.sql("create function public.pass_by() returns bigint language plpgsql as $$ begin "
+            "insert into public.noted values (1); return (select count(*) from public.crowded); end $$")  # fmt: skip
+    shot = lab.xray("select public.pass_by()")
+    assert shot.records["record"].str.contains("PRUNE").any()
+    assert kinds(shot) == ["Heap INSERT+INIT", "Transaction COMMIT"]  # of a new page
+
+
 def test_the_records_of_another_are_left_out(connect: Callable[[], connection]) -> None:
     lab.sql("create table public.t (n int)")
     own, other = connect(), connect()
