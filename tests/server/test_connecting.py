@@ -205,15 +205,20 @@ def test_a_stopped_postmaster_lets_nobody_in_and_stops_nobody(
     engine = PostgresEngine(f"{postgres.dsn} connect_timeout={SILENT}", pool_size=2)
     loop.run(engine.create_topic("t", None))
     with stopped(postgres.pid), ticking(loop) as ticks:
-        # begun at once: one of the two finds no idle session, and has to connect
-        calls = loop.call(lambda: [asyncio.ensure_future(engine.heads(["t"])) for _ in range(2)])
-        until(lambda: any(call.done() for call in calls))
+        # begun at once: while the first one has the only session, the second one has to connect
+        held, refused = loop.call(
+            lambda: [
+                asyncio.ensure_future(engine._rows("select pg_sleep(0.5)", [], writes=False)),
+                asyncio.ensure_future(engine.heads(["t"])),
+            ]
+        )
+        until(held.done)
         served = 0
-        while not all(call.done() for call in calls):
+        while not refused.done():
             assert loop.run(engine.heads(["t"])) == {"t": 0}, "the existing session serves"
             served += 1
         assert served
-        (refusal,) = [failed for call in calls if (failed := call.exception())]
+        refusal = refused.exception()
         assert isinstance(refusal, Unavailable) and refusal.outcome == "none"
     assert ticks.count > 50 and ticks.longest < STOOD_STILL
     assert [loop.run(engine.heads(["t"])) for _ in range(2)] == [{"t": 0}] * 2
