@@ -217,6 +217,9 @@ declare
     v_error  text := left(p_error, 10000);
     v_sorted int8multirange := '{}'; -- what of the lease has an order
 begin
+    if p_untried is null then
+        raise exception using errcode = 'QL009', message = 'untried is true or false';
+    end if;
     if not coalesce(p_delay_seconds between 0 and 604800, true) then
         raise exception using errcode = 'QL009', message = 'a delay is 0 to 604800 seconds';
     end if;

@@ -343,6 +343,14 @@ def test_15_untried_at_the_last_attempt(crew: Crew) -> None:
     assert crew.dead() == []
 
 
+def test_15_untried_or_not_has_to_be_said(crew: Crew) -> None:
+    lease = crew.lease()
+    before = crew.rows()
+    with refused("QL009", "true or false"):
+        crew.call("nack", lease.id, None, 0, None, None)
+    assert crew.rows() == before
+
+
 def test_15_untried_at_the_first_attempt(crew: Crew) -> None:
     crew.configure(max_attempts=1)
     lease = crew.lease(3)
