@@ -181,6 +181,23 @@ def test_a_call_moves_on_a_hundred_subscribers(orders: Session) -> None:
     assert seen[:3] == [100, 200, 250]
 
 
+def test_a_call_takes_few_locks_of_leases(orders: Session) -> None:
+    """It comes for a hundred subscribers in one transaction; an instance has locks for some ten thousand."""
+    published(orders, 60)
+    orders.run("do $$ begin for n in 1..3 loop "
+               "perform queue.subscribe('orders', 's' || n, 'earliest', p_max_attempts => 1); "
+               "for m in 1..60 loop perform queue.lease('orders', 's' || n, null, 1, 60); end loop; end loop; end $$",
+               "update queue.hold set due_at = clock_timestamp()", "begin", "select queue.tidy()")  # fmt: skip
+    held = orders.value(
+        "select count(*) from pg_locks where locktype = 'advisory' and pid = pg_backend_pid()"
+    )
+    assert held <= 1 + 3 * (2 + 20)
+    orders.run("commit")
+    while orders.value("select queue.tidy()"):
+        pass
+    assert orders.value("select count(*) from queue.dead") == 3 * 60
+
+
 def test_rows_of_what_was_deleted_go(crew: Crew) -> None:
     for function in ("queue.delete_topic", "queue.unsubscribe"):
         plant(crew.session, function, ("100000", "3"))
