@@ -249,7 +249,7 @@ begin
         if v_caller < v_count then
             v_last := v_last + (select sum(least(l, 10000)) from unnest(p_limits[v_caller + 1:]) l);
         end if;
-        v_heavy := v_last > 8 and (v_bytes > 0 or v_crew.ordered or queue.last_within(
+        v_heavy := v_last > 8 and 8 < any (p_limits[v_caller:]) and (v_bytes > 0 or v_crew.ordered or queue.last_within(
             v_crew.topic_id, v_state.frontier + 1, least(v_last, 1000000)::integer, p_max_bytes)
             < least(v_state.frontier + v_last, v_state.head));
     end if;
