@@ -99,7 +99,8 @@ $$;
 -- queue.lease_many: leases for several workers of a subscriber, in one call.
 --   p_topic, p_subscriber     the topic's name and the subscriber's
 --   p_workers, p_limits, p_lease_seconds  for each worker, as for queue.lease
---   p_durable, p_max_bytes    as for queue.lease; the bytes are for all together, but each gets at least one message
+--   p_durable, p_max_bytes    as for queue.lease; the bytes are for all together, but each gets at least one message, and
+--                             8 or fewer whatever their size
 -- Returns what queue.lease does, and which worker, 1 to n, it is for. Who gets nothing is not there.
 -- Raises and locks as queue.lease.
 --
@@ -344,7 +345,7 @@ set enable_seqscan = off
 set jit = off
 as $$
 declare
-    v_secrets constant bigint[] := array(select queue.secret() from unnest(p_workers));
+    v_secrets constant bigint[] := array(select queue.secret() from unnest(p_lease_seconds));
 begin
     return query
     with part as materialized (
@@ -401,7 +402,7 @@ begin
     from queue.first_of(p_topic_id, p_offsets, case when lower(p_offsets) < p_floor then least(p_left, 8) else p_left end,
                         case when lower(p_offsets) < p_floor then null else p_max_bytes end) f;
     if isempty(v_part) and isempty(p_taken) then
-        select f.part, f.bytes into v_part, bytes from queue.first_of(p_topic_id, p_offsets, 1, 2 * 1048576) f;
+        select f.part, f.bytes into v_part, bytes from queue.first_of(p_topic_id, p_offsets, 1, 9223372036854775807) f;
     end if;
     if not isempty(v_part) then
         attempts := array[p_attempt];
@@ -418,7 +419,7 @@ $$;
 --   p_lease_seconds  for how long: 0.001 to 43,200
 --   p_durable        false: the commit of this transaction, with all that is in it, waits for no disk. A lease that a crash
 --                    of the database loses is unknown afterwards, and its messages are leased again for the same attempt
---   p_max_bytes      how many bytes at the most, but at least one message
+--   p_max_bytes      how many bytes at the most, but at least one message; who wants 8 or fewer gets them whatever their size
 -- Returns the lease's id and when it expires with each message, in offset order, and which attempt it is.
 --   No rows: there is nothing to do, and mostly nothing was written; queue.next_due says when there may be. First come those
 --   that were given back, redriven, or not acknowledged in time. What an expired lease has brought to its last attempt is
@@ -526,8 +527,9 @@ begin
         return clock_timestamp();
     end if;
     return (
-        select coalesce(min(greatest(h.due_at, x.expires_at)) filter (where not isempty(r.rest * c.clip)),
-                        case when count(*) = 200 then max(h.due_at) end)
+        -- an extended one may end after what comes behind those looked at
+        select least(min(greatest(h.due_at, x.expires_at)) filter (where not isempty(r.rest * c.clip)),
+                     case when count(*) = 200 then max(h.due_at) end)
         from (select q.*, coalesce(q.origin, q.act) as under from queue.hold q
               where q.subscriber_id = v_crew.id and q.epoch = v_at.epoch
                 and (q.due_at, q.act) >= (v_state.cursor_due, v_state.cursor_act)

@@ -67,6 +67,22 @@ def test_each_has_its_own_time(crew: Crew) -> None:
     assert [row[4] for row in rows] == [False, True]
 
 
+def test_each_can_be_acknowledged_though_nobody_is_named(crew: Crew) -> None:
+    rows = crew.session.rows(MANY, None, [1, 2], [30, 30])
+    assert [(caller, offset) for caller, _, offset, *_ in rows] == [(1, 1), (2, 2), (2, 3)]
+    assert [crew.call("ack_lease", lease)[0] for lease in (rows[0][1], rows[1][1])] == [1, 2]
+
+
+def test_a_message_larger_than_a_share_comes_again(crew: Crew) -> None:
+    """A key of characters that have to be escaped is six times as long as text: nobody waits behind it for ever."""
+    crew.ack(crew.lease(10))
+    crew.session.rows("select queue.publish('orders', '1', repeat(chr(1), 1000000))")
+    published(crew.session, 3)
+    crew.nack(crew.lease(1))
+    assert leased(crew, [9, 9])[1][1] == [11]
+    assert leased(crew, [9, 9])[1][1] == [12, 13, 14]
+
+
 def test_one_bad_caller_and_nothing_is_done(crew: Crew) -> None:
     for limits, seconds in (([1, 0], [30, 30]), ([1, 1], [30, 0]), ([1, 1], [30])):
         with refused("QL009"):
@@ -176,6 +192,18 @@ def test_when_there_is_something_to_do_again(crew: Crew) -> None:
     assert crew.session.value(due) is None
     ((*_, never),) = crew.session.rows(JSON, ["a"], [1], [30])
     assert never is None
+
+
+def test_due_is_found_behind_what_was_extended(crew: Crew) -> None:
+    """A long extension at the front, many leases behind it that are done, then what is due before it ends."""
+    published(crew.session, 300)
+    crew.extend(crew.lease(1, 30), 3600)
+    crew.session.run("do $$ begin for n in 1..220 loop perform queue.ack_lease('orders', 'kitchen', l.lease) "
+                     "from queue.lease('orders', 'kitchen', null, 1, 1000) l; end loop; end $$")  # fmt: skip
+    crew.nack(crew.lease(1, 1000), delay=1100)
+    crew.ack(crew.lease(1000, 1000))
+    due = "select extract(epoch from queue.next_due('orders', 'kitchen') - clock_timestamp())"
+    assert 900 < crew.session.value(due) <= 1000  # when there is more to look through
 
 
 def test_due_is_found_behind_what_is_settled(crew: Crew) -> None:
