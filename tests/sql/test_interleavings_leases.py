@@ -88,7 +88,9 @@ def test_two_acks_of_one_lease_wait_for_each_other(three: Crews) -> None:
     b.session.start(ACK, lease.id)
     assert b.session.waits_for(a.session)
     a.session.run("commit")
-    assert (b.session.outcome(), b.position) == (2, 3)
+    assert b.session.outcome() == 2
+    # it may have come upon the very end of the other's commit
+    assert (b.ack(lease), b.position) == (0, 3)
 
 
 def test_acks_of_two_leases_do_not(three: Crews) -> None:
