@@ -25,9 +25,10 @@ _PAGE = 1000
 class History:
     """The operations of all watched clients. Threads may share it, and it can be pickled.
 
-    Watch every client that publishes, resets or acknowledges: what an unwatched one does looks
-    like a fault of the queue. Publish no payload twice, or a lost one cannot be told from its
-    twin. Built by hand, it begins with the `operations` given.
+    Watch every client that publishes, leases, resets or acknowledges, from its beginning: what an
+    unwatched one does looks like a fault of the queue. One such worker is enough: its lease is an
+    attempt too many. Publish no payload twice, or a lost one cannot be told from its twin. Built by
+    hand, it begins with the `operations` given.
     """
 
     def __init__(self, operations: Iterable[Operation] = ()) -> None:
@@ -69,7 +70,7 @@ class History:
         """
         recorder = Recorder(uuid4().hex, self.add)
         if isinstance(client, QSubscriber):
-            self._workers.setdefault((client.topic, client.subscriber), (client, recorder))
+            self._workers[client.topic, client.subscriber] = client, recorder
             return WatchedSubscriber(client, recorder)
         self._reader = self._reader or (client, recorder)
         return WatchedPublisher(client, recorder)
@@ -114,7 +115,10 @@ class History:
 
 
 def record() -> History:
-    """Return an empty history; `watch` the clients, let them work, and then `final_read`."""
+    """Return an empty history; `watch` the clients, let them work, and then `final_read`.
+
+    Of a subscriber's workers watch all: the lease of an unwatched one is taken for a fault.
+    """
     return History()
 
 
