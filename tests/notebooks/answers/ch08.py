@@ -98,6 +98,14 @@ WRONG = [
         *(f"    {PAY}", "bank.commit()", DONE, "queue.commit()"),
     ),
     "frugal = at_least_once",
+    # in the queue's transaction, where no bank is
+    """def frugal(queue, bank):
+    for order in queue.run(FETCH, "orders", "billing"):
+        queue.run(CHARGE, order.payload["guest"])
+        queue.run(ACK, "orders", "billing", order.offset, order.epoch)
+        queue.commit()""",
+    # never committed by the bank
+    loop(f"if bank.run({MINE}):", f"    {PAY}", DONE, "queue.commit()"),
     # a row for each order
     loop(
         "had = bank.run('select from upto where \"offset\" >= %s', order.offset)",
