@@ -17,13 +17,11 @@ from tests.notebooks.strict import nbval
 CHAPTERS = chapters()
 # After the setup: it tells which queue the kernel has, and waits until as many have told it.
 TELL = """
-import os, time
+import os
 from pathlib import Path
+from tests.waiting import until
 Path({told!r}, {name!r}).write_text(os.environ["QUEUE_URL"])
-end = time.monotonic() + 120
-while len(os.listdir({told!r})) < {many}:
-    assert time.monotonic() < end, "another chapter has not come so far"
-    time.sleep(0.05)
+until(lambda: len(os.listdir({told!r})) >= {many}, 120)  # so far all chapters have come
 """
 
 
