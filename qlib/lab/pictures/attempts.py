@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import FancyArrowPatch, Patch, Rectangle
 
 from qlib.lab.database.query import sql
-from qlib.lab.pictures.look import INK, WIDTH, legend_below, new_axes, titled
+from qlib.lab.pictures.look import INK, WIDTH, legend_below, new_axes, square, titled
 
 # What came of a lease of a message: colour, edge, how the edge is drawn, and the colour of what is
 # written in it.
@@ -23,7 +23,6 @@ _LOOKS = {
 }
 _FEWEST = 15  # columns
 _WRITTEN = 25  # up to so many squares there is room for words in them
-_GAP = 0.06
 _LANE = 1.3  # the squares are 1
 
 _LEASED = """
@@ -55,10 +54,10 @@ def draw_attempts(topic: str, subscriber: str, ax: Axes | None) -> None:
     last: dict[int, Rectangle] = {}  # of each message
     for x, row in enumerate(leased.to_dict("records")):
         lane, offset = workers.index(row["worker"]), row["offset"]
-        square = _square(ax, x, lane * _LANE, row, len(leased) <= _WRITTEN)
+        now = _square(ax, x, lane * _LANE, row, len(leased) <= _WRITTEN)
         if offset in last:
-            _came_back(ax, last[offset], square)
-        last[offset] = square
+            _came_back(ax, last[offset], now)
+        last[offset] = now
     _frame(ax, workers, columns, leased)
     titled(ax, f"topic {topic}, as the workers of {subscriber} leased it")
 
@@ -66,15 +65,15 @@ def draw_attempts(topic: str, subscriber: str, ax: Axes | None) -> None:
 def _square(ax: Axes, x: float, y: float, row: dict[Any, Any], written: bool) -> Rectangle:
     fill, edge, line, ink = _LOOKS[row["outcome"]]
     look: dict[str, Any] = {"fc": fill, "ec": edge, "ls": line, "lw": 1.2}
-    square = Rectangle((x + _GAP, y + _GAP), 1 - 2 * _GAP, 1 - 2 * _GAP, **look)
-    ax.add_patch(square)
+    drawn = square(x, y, **look)
+    ax.add_patch(drawn)
     words = {row["offset"]: (0.5, 8)}
     if row["attempt"] > 1:
         words = {row["offset"]: (0.36, 8), _ordinal(row["attempt"]): (0.75, 6)}
     for word, (down, size) in words.items() if written else ():
         centred: dict[str, Any] = {"ha": "center", "va": "center_baseline"}
         ax.text(x + 0.5, y + down, str(word), fontsize=size, color=ink, **centred)
-    return square
+    return drawn
 
 
 def _ordinal(n: int) -> str:
@@ -84,7 +83,7 @@ def _ordinal(n: int) -> str:
 
 def _came_back(ax: Axes, before: Rectangle, now: Rectangle) -> None:
     """Lead from one attempt at a message to the next: in a bow above a lane, or to another lane."""
-    (x, y), (next_x, next_y) = (square.get_xy() for square in (before, now))
+    (x, y), (next_x, next_y) = before.get_xy(), now.get_xy()
     half, side = before.get_width() / 2, before.get_height()
     tail = x + half, y + (side if next_y > y else 0)
     tip = next_x + half, next_y + (side if next_y < y else 0)

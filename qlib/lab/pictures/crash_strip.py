@@ -7,9 +7,9 @@ from collections.abc import Mapping
 
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.patches import Patch, Rectangle
+from matplotlib.patches import Patch
 
-from qlib.lab.pictures.look import INK, WIDTH, legend_below, new_axes, titled
+from qlib.lab.pictures.look import INK, WIDTH, legend_below, new_axes, square, titled
 
 # How often it came about: colour, edge, and the colour of the number in it, as in `strip`.
 _LOOKS = {
@@ -17,7 +17,6 @@ _LOOKS = {
     "twice or more": ("#E69F00", INK, INK),
     "never": (INK, INK, "white"),
 }
-_GAP = 0.06
 _ROW = 0.95  # inches, with the words below the squares
 _LOW = 1.75  # squares from one row to the next
 
@@ -50,9 +49,7 @@ def crash_strip(found: Mapping[str, pd.DataFrame], *, ax: Axes | None = None) ->
 
 def _square(ax: Axes, x: float, y: float, count: str, state: str, after: str) -> None:
     fill, edge, ink = _LOOKS[state]
-    ax.add_patch(
-        Rectangle((x + _GAP, y + _GAP), 1 - 2 * _GAP, 1 - 2 * _GAP, facecolor=fill, edgecolor=edge)
-    )
+    ax.add_patch(square(x, y, facecolor=fill, edgecolor=edge))
     ax.text(x + 0.5, y + 0.5, count, ha="center", va="center_baseline", fontsize=10, color=ink)
     for line, word in enumerate(after.split(" ")):
         ax.text(x + 0.5, y + 1.22 + 0.23 * line, word, ha="center", fontsize=8, color=INK)

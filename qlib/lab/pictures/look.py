@@ -8,11 +8,14 @@ from typing import Any
 import matplotlib.pyplot as plt
 from IPython.core.getipython import get_ipython
 from matplotlib.axes import Axes
+from matplotlib.patches import Rectangle
 from matplotlib_inline.config import InlineBackend
 
 INK = "#333333"
 FAINT = "#DDDDDD"
 WIDTH = 7.6  # inches
+
+_GAP = 0.06  # around a square
 
 # Okabe and Ito's colours, which the colour-blind can tell apart. The cast of the chapters has its
 # own, whoever else is in the picture.
@@ -55,6 +58,11 @@ def new_axes(height: float, width: float = WIDTH) -> Axes:
 def titled(ax: Axes, title: str, pad: float = 6) -> None:
     """Write a title above the left end, `pad` points above it."""
     ax.set_title(title, loc="left", fontsize=11, color=INK, pad=pad)
+
+
+def square(x: float, y: float, **look: Any) -> Rectangle:
+    """Return the square of a strip whose corner is there; between two of them is a gap."""
+    return Rectangle((x + _GAP, y + _GAP), 1 - 2 * _GAP, 1 - 2 * _GAP, **look)
 
 
 def open_frame(ax: Axes) -> None:

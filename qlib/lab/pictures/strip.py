@@ -9,11 +9,11 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.collections import PatchCollection
 from matplotlib.lines import Line2D
-from matplotlib.patches import Patch, Rectangle
+from matplotlib.patches import Patch
 
 from qlib.lab.database.query import sql
 from qlib.lab.pictures.attempts import draw_attempts
-from qlib.lab.pictures.look import INK, WIDTH, colours_of, legend_below, new_axes, titled
+from qlib.lab.pictures.look import INK, WIDTH, colours_of, legend_below, new_axes, square, titled
 from qlib.models import Message
 
 # What became of a message: colour, edge, and the colour of the offset in it. None is the colour of
@@ -52,12 +52,12 @@ def strip(
     leads to the next attempt, whose number stands below the offset. The database tells all of this
     for the epoch at hand, some ten minutes back; `seen` says nothing then.
 
-    By "message", `seen` are the messages, or their offsets, that had an effect, as often as they had it: what a
-    handler wrote down. A message not among them is pending; but with the name of a `subscriber`,
-    it is lost when the subscriber's position says that it is done, and it is before the start when
-    the subscriber was never to get it. Without `ax` it makes a figure of pyplot's, which a notebook
-    shows. Raises LookupError when there is no such topic or subscriber, ValueError when something
-    was seen that the topic never had, and whatever `sql` raises.
+    By "message", `seen` are the messages, or their offsets, that had an effect, as often as they
+    had it: what a handler wrote down. A message not among them is pending; but with the name of a
+    `subscriber`, it is lost when the subscriber's position says that it is done, and it is before
+    the start when the subscriber was never to get it. Without `ax` it makes a figure of pyplot's,
+    which a notebook shows. Raises LookupError when there is no such topic or subscriber, ValueError
+    when something was seen that the topic never had, and whatever `sql` raises.
     """
     found = sql(_STATE, subscriber, topic)
     if found.empty or (subscriber and found.isna().any(axis=None)):
@@ -103,11 +103,10 @@ def _place(offset: int, columns: int) -> tuple[int, int]:
 
 
 def _squares(ax: Axes, states: list[str], columns: int) -> None:
-    gap = 0.06
     squares = []
     for offset, state in enumerate(states, 1):
         x, y = _place(offset, columns)
-        squares.append(Rectangle((x + gap, y + gap), 1 - 2 * gap, 1 - 2 * gap))
+        squares.append(square(x, y))
         if columns == _COLUMNS[0]:
             look: dict[str, Any] = {"ha": "center", "va": "center_baseline", "fontsize": 8}
             ax.text(x + 0.5, y + 0.5, str(offset), color=_LOOKS[state][2], **look)
