@@ -61,6 +61,8 @@ WRONG = [
     worker(bad="lease.nack(error=error, untried=True)"),
     worker(bad="lease.nack(delay=60, error=error)"),
     worker(bad="lease.nack(error=error); raise"),
+    worker(bad="lease.nack(error=error); return False"),
+    worker(bad="pass; lease.ack()", good="pass"),
     worker(tail="None"),
     worker(tail="True"),
     RIGHT[0].replace("cook.lease()", "cook.lease(10)"),
