@@ -24,7 +24,9 @@ from qlib.lab.stress.run import Run, StressError
 from qlib.lab.stress.workers import Plan
 
 _EPILOG = """
-The queue is that of $QUEUE_URL and $QUEUE_TOKEN, else a private one, which is gone afterwards.
+The queue is that of $QUEUE_URL and $QUEUE_TOKEN, else a private one, which is gone afterwards. Only
+of a private one is it known when its database crashed. In another one a message that two workers
+have at once goes unnoticed: a crash may have undone the first lease.
 Ctrl-C ends the publishing early; the second one gives up, as SIGTERM and the terminal's end do. The
 exit code is 0 when no promise was broken, 1 when one was, and 2 when there is no verdict.
 """
