@@ -201,6 +201,8 @@ def test_C17_crashes_among_workers_lose_and_double_nothing_that_was_acked(
             pub = history.watch(publisher)
         pub.create_topic("t")
         pub.publish_many("t", [f"{n}" for n in range(20)])
+        with QSubscriber("t", "s", "earliest", url=server.url) as client:
+            history.watch(client).lease(3, seconds=5)  # by one who never comes back
         crew = Crew(server.url, history)
         workers = [threading.Thread(target=crew.work) for _ in range(3)]
         for worker in workers:
