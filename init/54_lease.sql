@@ -61,7 +61,7 @@ begin
     end if;
     perform queue.check_ledger(v_id, p_epoch, null, v_origin - p_hold.part, v_n + 1, array[v_origin], array[v_rest]);
     if p_ordered and not p_hold.redriven then
-        -- of a key only the first one of the lease was tried, if any; it may be in another hold of it
+        -- of a key only the first one of the lease was tried, if any; it may be in another hold, if that is still there
         v_part := (
             select range_agg(r.rest) - int8multirange(int8range(null, p_position, '(]'))
             from queue.hold f
@@ -70,7 +70,7 @@ begin
                                   and not q.redriven offset 0) h
             cross join lateral queue.rest(v_id, p_epoch, h.act, h.offsets) r
             where f.subscriber_id = v_id and f.act = v_origin - p_hold.part);
-        v_part := queue.followers(p_topic_id, v_part) * v_rest;
+        v_part := queue.followers(p_topic_id, v_rest + coalesce(v_part, '{}')) * v_rest;
         if not isempty(v_part) then
             perform queue.settle(v_id, p_epoch, v_origin, v_part, false, 'b');
             perform queue.put(v_id, p_epoch, p_position, 'u', p_hold.attempt - 1, false, v_part, p_time, p_time, p_hold.worker);
