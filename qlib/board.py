@@ -7,11 +7,14 @@ from collections.abc import Callable
 from math import inf
 from threading import Condition, Lock
 from time import monotonic
+from typing import TypeAlias
 
 from qlib.held import Held, News, Task
 
 _SLICE = 1.0  # no wait is longer, whatever was missed
 _LOOK = 0.1  # how often it is looked whether work is to stop
+
+Signs: TypeAlias = list[tuple[Held, int, bool]]
 
 _log = logging.getLogger("qlib")
 
@@ -60,11 +63,16 @@ class Board:
                 self._news.wait(_LOOK)
             return False
 
-    def until_news(self) -> None:
-        """Wait until something has become of what is leased, for a second at most."""
+    @property
+    def signs(self) -> Signs:
+        """What has become of what is leased."""
+        with self._lock:
+            return self._signs()
+
+    def until_news(self, before: Signs) -> None:
+        """Wait until there are other signs than those before, for a second at most."""
         end = monotonic() + _SLICE
         with self._lock:
-            before = self._signs()
             while self._signs() == before and monotonic() < end and not self.is_stopping:
                 self._news.wait(_LOOK)
 
@@ -202,5 +210,5 @@ class Board:
         self._work.notify_all()
         self._news.notify_all()
 
-    def _signs(self) -> list[tuple[Held, int, bool]]:
+    def _signs(self) -> Signs:
         return [(held, len(held.at_work), held.has_news) for held in self._held]

@@ -94,7 +94,7 @@ def _lease(desk: Desk, board: Board, leasing: Sitting[Desk], wish: Wish) -> None
         ordered = leasing.through(lambda outage: desk.info()).ordered
         quiet_since = monotonic()
         while board.until_wanted():
-            busy = board.is_busy
+            signs, busy = board.signs, board.is_busy  # before it leases, so that nothing is missed
             poll = _poll(wish, busy, quiet_since)
             found = leasing.through(partial(desk._lease, wish.limit, wish.seconds, poll))
             if found.unreadable:
@@ -102,7 +102,7 @@ def _lease(desk: Desk, board: Board, leasing: Sitting[Desk], wish: Wish) -> None
             if found.lease:
                 board.take(Held(found, wish.seconds, monotonic(), ordered))
             elif busy and wish.wait is not None:
-                board.until_news()
+                board.until_news(signs)
             elif wish.wait is not None and monotonic() >= quiet_since + wish.wait:
                 return
             if found.lease or busy:

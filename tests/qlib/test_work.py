@@ -444,6 +444,32 @@ def test_a_handler_that_works_on_keeps_work_from_ending():
     assert handler.got == [1, 2]
 
 
+def test_what_became_of_a_lease_while_another_was_asked_for_is_not_missed(monkeypatch):
+    monkeypatch.setattr(board, "_SLICE", 3600.0)
+    asked, through = threading.Event(), threading.Event()
+    told = board.Board.told
+
+    class Slow(Desk):
+        def _lease(self, *wanted, **more):
+            if not self.script:
+                asked.set()
+                assert through.wait(60)
+            return super()._lease(*wanted, **more)
+
+        def _ack_lease(self, *what, **more):
+            assert asked.wait(60)
+            return super()._ack_lease(*what, **more)
+
+    def tell(self, news):
+        told(self, news)
+        through.set()
+
+    monkeypatch.setattr(board.Board, "told", tell)
+    desk, handler = Slow([1]), Handler()
+    assert Working(desk, handler, wait=0).ended() is None
+    assert desk.acked() == [1]
+
+
 def test_an_event_that_is_set_already_ends_it_before_it_begins():
     desk, event = Desk([1]), threading.Event()
     event.set()
