@@ -10,6 +10,7 @@ from threading import Thread
 from time import monotonic
 from typing import NamedTuple
 
+from qlib.attempts import Outage
 from qlib.board import Board
 from qlib.checks import integer
 from qlib.checks import seconds as within
@@ -19,6 +20,7 @@ from qlib.hands import Hands
 from qlib.held import Held
 from qlib.lease import Desk, lasting
 from qlib.leased import LeasedMessage
+from qlib.reading import Leased
 from qlib.sitting import Sitting
 from qlib.stopping import Event, Stop
 
@@ -96,11 +98,11 @@ def _lease(desk: Desk, board: Board, leasing: Sitting[Desk], wish: Wish) -> None
         while board.until_wanted():
             signs, busy = board.signs, board.is_busy  # before it leases, so that nothing is missed
             poll = _poll(wish, busy, quiet_since)
-            found = leasing.through(partial(desk._lease, wish.limit, wish.seconds, poll))
+            sent, found = leasing.through(partial(_asked, desk, wish, poll))
             if found.unreadable:
                 _log.warning("%r cannot read offset %d: %s", desk, *found.unreadable)
             if found.lease:
-                board.take(Held(found, wish.seconds, monotonic(), ordered))
+                board.take(Held(found, wish.seconds, sent, ordered))
             elif busy and wish.wait is not None:
                 board.until_news(signs)
             elif wish.wait is not None and monotonic() >= quiet_since + wish.wait:
@@ -111,6 +113,11 @@ def _lease(desk: Desk, board: Board, leasing: Sitting[Desk], wish: Wish) -> None
         # stopped in an outage: that is no failure
         if not (board.is_stopping and passes(error)):
             board.fail(error)
+
+
+def _asked(desk: Desk, wish: Wish, poll: float, outage: Outage) -> tuple[float, Leased]:
+    """Return when a lease was asked for, before which it cannot have begun, and what came."""
+    return monotonic(), desk._lease(wish.limit, wish.seconds, poll, outage)
 
 
 def _poll(wish: Wish, busy: bool, quiet_since: float) -> float:

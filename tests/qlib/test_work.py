@@ -323,14 +323,19 @@ def test_what_waits_of_a_lease_that_was_lost_is_not_begun(caplog):
 
 
 def stood_still(monkeypatch, *refusals: LeaseExpired) -> tuple[Desk, Handler]:
-    """Work after the process stood still, just when it had leased 1 and 2."""
+    """Work after the process stood still for a thousand seconds, just when it leased 1 and 2."""
+    passed = 0.0
+    for module in ("board", "hands", "work"):
+        monkeypatch.setattr(f"qlib.{module}.monotonic", lambda: time.monotonic() + passed)
 
-    class Late(held.Held):
-        def __init__(self, found, seconds, sent, ordered):
-            super().__init__(found, seconds, sent - 1000 * (found.lease == "1-1"), ordered)
+    class Late(Desk):
+        def _lease(self, *wanted, **more):
+            nonlocal passed
+            found = super()._lease(*wanted, **more)
+            passed += 1000.0 * (found.lease == "1-1")
+            return found
 
-    monkeypatch.setattr("qlib.work.Held", Late)
-    desk, handler = Desk([1, 2], [3], extend=list(refusals)), Handler()
+    desk, handler = Late([1, 2], [3], extend=list(refusals)), Handler()
     desk.work(handler, wait=0)
     assert handler.got == desk.acked()
     return desk, handler
