@@ -150,7 +150,7 @@ class Crew:
                 self._end(worker, _NOTHING)
             elif due != 0 and not worker.waits and worker in self._line:
                 self._begin_to_wait(worker)
-        self._vain += due == 0
+        self._vain = self._vain + 1 if due == 0 else 0
         if due == 0 and self._vain < _AT_ONCE:
             self._stale = True
         elif due is not None and self._line:

@@ -311,6 +311,23 @@ def test_while_there_is_more_to_look_through_it_goes_on() -> None:
     runs(check)
 
 
+def test_what_counts_as_more_to_look_through_is_counted_in_a_row(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(crew, "_AT_ONCE", 3)
+    monkeypatch.setattr(crew, "_PAUSE", 3600.0)
+
+    async def check(stand: Stand) -> None:
+        stand.engine.due = [0, 0, NEVER, 0, 0, NEVER]
+        tasks = await stand.waiting("a")
+        stand.wakeups.happened("t")
+        await until(lambda: not stand.engine.due)
+        stand.publish(1)
+        assert await messages(tasks) == ["1"]
+
+    runs(check)
+
+
 def test_who_would_not_wait_does_not_stay_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(crew, "_MORE", 0.05)
     monkeypatch.setattr(crew, "_AT_ONCE", 3)
