@@ -65,9 +65,10 @@ class Hands:
 
     def extend(self) -> None:
         """Extend leases, each when a third of its time is over."""
-        while held := self.board.next_beat():
+        while not self.board.is_closed:
             try:
-                self._extend(held)
+                if held := self.board.next_beat():
+                    self._extend(held)
             except Exception as error:
                 self.board.fail(error)
 

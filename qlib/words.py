@@ -10,7 +10,7 @@ def words(error: BaseException) -> str:
     kind = type(error).__qualname__
     try:
         said = str(error)
-    except Exception:  # it may be anybody's
+    except (Exception, SystemExit):  # it may be anybody's, and must not end the thread that asks
         said = "it cannot say what"
     text = f"{kind}: {said}" if said else kind
     # Postgres keeps neither of these.

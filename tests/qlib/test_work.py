@@ -129,15 +129,21 @@ class Unspeakable(Exception):
         raise ValueError
 
 
+class Leaving(Exception):
+    def __str__(self):
+        raise SystemExit
+
+
 @pytest.mark.parametrize(
     ("error", "told"),
     [
         (ValueError(), "ValueError"),
         (Unspeakable(), "Unspeakable: it cannot say what"),
+        (Leaving(), "Leaving: it cannot say what"),
         (ValueError("a\0b \ud800"), "ValueError: a\ufffdb ?"),
         (ValueError("x" * 10_000), "ValueError: " + "x" * 987 + "…"),
     ],
-    ids=["no words", "none at all", "odd", "long"],
+    ids=["no words", "none at all", "not even that", "odd", "long"],
 )
 def test_any_error_is_told_in_words_that_the_queue_takes(error, told, caplog):
     def handler(message):
@@ -159,6 +165,18 @@ def test_a_log_that_fails_ends_the_work_and_is_told(monkeypatch):
         desk.work(failing)
     assert desk.acked()[0] == 1
     assert desk.told("nack")[0] == {"offsets": [2], "error": "KeyError: 'salt'"}
+
+
+def test_a_log_that_fails_does_not_stop_the_thread_that_extends(monkeypatch):
+    def full(*told, **more):
+        raise OSError("no space left")
+
+    monkeypatch.setattr("qlib.board._log.warning", full)
+    desk, handler = Desk([1, 2], [3]), Handler(1, 3)
+    work = Working(desk, handler, threads=2, limit=2, seconds=0.3, handler_seconds=0.2)
+    until(lambda: work.error)
+    handler.release()
+    assert isinstance(work.ended(), OSError)
 
 
 def test_a_handler_that_leaves_the_process_ends_the_work(caplog):
