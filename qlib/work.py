@@ -103,9 +103,9 @@ def _lease(desk: Desk, board: Board, leasing: Sitting[Desk], wish: Wish) -> None
                 _log.warning("%r cannot read offset %d: %s", desk, *found.unreadable)
             if found.lease:
                 board.take(Held(found, wish.seconds, sent, ordered))
-            elif busy and wish.wait is not None:
+            elif busy and not poll:
                 board.until_news(signs)
-            elif wish.wait is not None and monotonic() >= quiet_since + wish.wait:
+            elif not busy and wish.wait is not None and monotonic() >= quiet_since + wish.wait:
                 return
             if found.lease or busy:
                 quiet_since = monotonic()
@@ -124,7 +124,7 @@ def _poll(wish: Wish, busy: bool, quiet_since: float) -> float:
     """Return for how long to wait for messages: without an end in sight a poll is as good as any."""
     if wish.wait is None:
         return _POLL_SECONDS
-    left = 0.0 if busy else quiet_since + wish.wait - monotonic()
+    left = wish.wait if busy else quiet_since + wish.wait - monotonic()
     return max(min(left, _POLL_SECONDS), 0.0)
 
 

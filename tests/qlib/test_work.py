@@ -467,6 +467,22 @@ def test_a_handler_that_works_on_keeps_work_from_ending():
     assert handler.got == [1, 2]
 
 
+@pytest.mark.parametrize(("wait", "poll"), [(0, 0.0), (0.25, 0.25), (600, 1.0), (None, 1.0)])
+def test_beside_a_handler_that_works_on_messages_are_waited_for(wait, poll):
+    polls = []
+
+    class Told(Desk):
+        def _lease(self, limit, seconds, wait, outage=None):
+            polls.append(wait)
+            return super()._lease(limit, seconds, wait, outage)
+
+    desk, handler = Told([1]), Handler(1)
+    with working(desk, handler, threads=2, wait=wait):
+        until(lambda: handler.began and len(polls) > 1)
+        handler.release()
+    assert polls[1] == poll
+
+
 def test_what_became_of_a_lease_while_another_was_asked_for_is_not_missed(monkeypatch):
     monkeypatch.setattr(board, "_SLICE", 3600.0)
     asked, through = threading.Event(), threading.Event()
